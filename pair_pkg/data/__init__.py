@@ -1,0 +1,1 @@
+"""Reading files, documents and pairs, splits, tokenization, and batches."""

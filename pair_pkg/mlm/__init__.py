@@ -1,0 +1,1 @@
+"""The masked-language-model objective: masks, the sparse head, perplexity."""

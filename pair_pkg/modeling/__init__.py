@@ -1,0 +1,1 @@
+"""Encoders: loading checkpoints, the padding-free forward, precision."""

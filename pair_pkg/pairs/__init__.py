@@ -1,0 +1,1 @@
+"""The sentence-pair objective: labels, architectures, metrics, baselines."""

@@ -1,0 +1,1 @@
+"""Statistics, plots and tables of finished numbers."""

@@ -1,0 +1,1 @@
+"""The doors behind the command lines: adapt, fine-tune, pipeline, inspect."""

@@ -1,0 +1,1 @@
+"""Building the Trainer: arguments, checkpoints, evaluation, callbacks, for both stages."""

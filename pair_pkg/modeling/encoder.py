@@ -1,0 +1,151 @@
+"""The padding-free forward of an encoder: stock weights and modules, flat batches, the last layer on wanted rows only.
+
+Only the way of the data differs from transformers' own forward; the modules, so the checkpoint, are the stock ones.
+"""
+
+# N tokens, M wanted tokens, D hidden size, H heads, E width of a head
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
+
+from pair_pkg.modeling.attention import attend
+from pair_pkg.modeling.dropout import dropout
+from pair_pkg.modeling.layout import Layout, take_rows
+
+BERT_FAMILY = ("BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel")
+MODERNBERT = "ModernBertModel"
+
+
+def why_not_flat(base_model: nn.Module) -> str | None:
+    """The reason why an encoder must take the stock forward, or None where ``encode`` serves it."""
+    name = type(base_model).__name__
+    if name not in (*BERT_FAMILY, MODERNBERT):
+        return f"{name} has no padding-free forward here"
+    if getattr(base_model.config, "is_decoder", False) or getattr(base_model.config, "add_cross_attention", False):
+        return f"{name} is set up as a decoder"
+    if getattr(base_model.config, "position_embedding_type", None) not in (None, "absolute"):
+        return f"{name} has relative positions"
+    if getattr(base_model, "is_gradient_checkpointing", False):
+        return "gradient checkpointing is on"
+    return None
+
+
+def encode(
+    base_model: nn.Module,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    layout: Layout,
+    token_type_ids: Tensor | None = None,
+    wanted: Tensor | None = None,
+    attention_dropout: float = 0.0,
+) -> Tensor:
+    """Hidden states of a flat batch: (N,), (N,) -> (N, D), or (M, D) at the ascending positions ``wanted`` (M,).
+
+    ``position_ids`` count from 0 in each segment. ``attention_dropout`` holds in training only, and stands in for
+    the config's. Equal to the stock forward of each segment alone (tests: float32, values and gradients to 1e-5).
+    """
+    attention_dropout = attention_dropout if base_model.training else 0.0
+    if type(base_model).__name__ == MODERNBERT:
+        return _encode_modernbert(base_model, input_ids, position_ids, layout, wanted, attention_dropout)
+    return _encode_bert(base_model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout)
+
+
+def _encode_bert(model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout) -> Tensor:
+    embeddings = model.embeddings
+    # RoBERTa counts positions from padding_idx + 1; BERT from 0
+    offset = 0 if type(model).__name__ == "BertModel" else embeddings.padding_idx + 1
+    types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+    hidden = (
+        embeddings.word_embeddings(input_ids)
+        + embeddings.position_embeddings(position_ids + offset)
+        + embeddings.token_type_embeddings(types)
+    )
+    hidden = _drop(embeddings.dropout, embeddings.LayerNorm(hidden))
+    layers = model.encoder.layer
+    for layer in layers[:-1]:
+        hidden = _bert_layer(layer, hidden, layout, None, attention_dropout)
+    return _bert_layer(layers[-1], hidden, layout, wanted, attention_dropout)
+
+
+def _bert_layer(layer: nn.Module, hidden: Tensor, layout: Layout, wanted: Tensor | None, attention_dropout) -> Tensor:
+    """One layer: (N, D) -> (N, D), or (M, D) where only ``wanted`` rows are asked for."""
+    attention = layer.attention.self
+    rows = hidden if wanted is None else take_rows(hidden, wanted)
+    heads = (-1, attention.num_attention_heads, attention.attention_head_size)
+    if wanted is None:
+        query, key, value = _project_together((attention.query, attention.key, attention.value), hidden)
+    else:
+        query = attention.query(rows)
+        key, value = _project_together((attention.key, attention.value), hidden)
+    context = _attend(
+        query.view(heads),
+        key.view(heads),
+        value.view(heads),
+        layout if wanted is None else layout.select(wanted),
+        layout,
+        scale=attention.scaling,
+        dropout_probability=attention_dropout,
+    )
+    output = layer.attention.output
+    rows = output.LayerNorm(_drop(output.dropout, output.dense(context.flatten(1))) + rows)
+    output = layer.output
+    return output.LayerNorm(_drop(output.dropout, output.dense(layer.intermediate(rows))) + rows)
+
+
+def _project_together(linears: tuple[nn.Module, ...], hidden: Tensor) -> tuple[Tensor, ...]:
+    """Several projections of one input as one matrix product: (N, D) -> (N, D) each."""
+    if any(type(linear) is not nn.Linear for linear in linears):  # adapters wrap the linear
+        return tuple(linear(hidden) for linear in linears)
+    weight = torch.cat([linear.weight for linear in linears])
+    bias = torch.cat([linear.bias for linear in linears])
+    return F.linear(hidden, weight, bias).chunk(len(linears), dim=-1)
+
+
+def _encode_modernbert(model, input_ids, position_ids, layout, wanted, attention_dropout) -> Tensor:
+    hidden = model.embeddings(input_ids)
+    rotations = {
+        kind: tuple(part.squeeze(0) for part in model.rotary_emb(hidden, position_ids.unsqueeze(0), kind))
+        for kind in set(model.config.layer_types)
+    }
+    for layer in model.layers[:-1]:
+        hidden = _modernbert_layer(layer, hidden, layout, rotations[layer.attention_type], None, attention_dropout)
+    last = model.layers[-1]
+    hidden = _modernbert_layer(last, hidden, layout, rotations[last.attention_type], wanted, attention_dropout)
+    return model.final_norm(hidden)
+
+
+def _modernbert_layer(layer, hidden: Tensor, layout: Layout, rotation, wanted: Tensor | None, attention_dropout):
+    """One pre-norm layer with rotary positions: (N, D) -> (N, D), or (M, D) for ``wanted`` rows."""
+    attention = layer.attn
+    query, key, value = attention.Wqkv(layer.attn_norm(hidden)).view(len(hidden), 3, -1, attention.head_dim).unbind(1)
+    query, key = apply_rotary_pos_emb(query, key, *rotation, unsqueeze_dim=1)
+    # a local layer needs every query in its place to know what lies near; its rows are taken afterwards
+    local = attention.sliding_window is not None
+    early = wanted is not None and not local
+    context = _attend(
+        take_rows(query, wanted) if early else query,
+        key,
+        value,
+        layout.select(wanted) if early else layout,
+        layout,
+        scale=attention.head_dim**-0.5,
+        dropout_probability=attention_dropout,
+        window=attention.sliding_window - 1 if local else None,  # the module stores the reach + 1
+    )
+    if wanted is not None:
+        hidden = take_rows(hidden, wanted)
+        context = context if early else take_rows(context, wanted)
+    hidden = hidden + attention.out_drop(attention.Wo(context.flatten(1)))
+    return hidden + layer.mlp(layer.mlp_norm(hidden))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *layouts: Layout, **settings) -> Tensor:
+    """Attention in the precision that the projections came in: autocast would send the softmax back to float32."""
+    with torch.autocast(query.device.type, enabled=False):
+        return attend(query, key.to(query.dtype), value.to(query.dtype), *layouts, **settings)
+
+
+def _drop(module: nn.Dropout, values: Tensor) -> Tensor:
+    return dropout(values, module.p, module.training)

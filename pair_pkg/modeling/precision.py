@@ -1,0 +1,63 @@
+"""Whether bfloat16 pays on this machine, and the choice for a run."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+
+logger = logging.getLogger("pair_pkg")
+
+CPUINFO_PATH = Path("/proc/cpuinfo")
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+
+
+def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
+    """Whether to train in bfloat16. An explicit ``bf16`` is obeyed; None means where the hardware multiplies in it.
+
+    ``fp16`` and a precision set by ``accelerate launch`` (``ACCELERATE_MIXED_PRECISION``) take the place of the choice.
+    """
+    device_type = _device_type(use_cpu)
+    supported = supports_bfloat16(device_type)
+    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if bf16 and not supported:
+        logger.warning("precision: bfloat16 as asked, but this %s only emulates it (up to 100 times slower)", device_type)
+    elif bf16 is not None:
+        logger.info("precision: %s as asked", "bfloat16" if bf16 else "no bfloat16")
+    elif fp16:
+        logger.info("precision: float16 as asked")
+    elif launcher != "no":
+        logger.info("precision: %s as the launcher asks", launcher)
+    elif supported:
+        logger.info("precision: bfloat16, because this %s multiplies in it", device_type)
+        return True
+    else:
+        logger.info("precision: float32, because this %s is not known to multiply in bfloat16", device_type)
+    return bool(bf16)
+
+
+def supports_bfloat16(device_type: str) -> bool:
+    """Whether the hardware itself multiplies in bfloat16; emulation does not count.
+
+    Known for "cuda" and for "cpu" on Linux (the processor's flags), False elsewhere.
+    """
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device_type == "cpu":
+        return not BFLOAT16_FLAGS.isdisjoint(_processor_flags())
+    return False
+
+
+def _device_type(use_cpu: bool) -> str:
+    accelerator = None if use_cpu else torch.accelerator.current_accelerator(check_available=True)
+    return accelerator.type if accelerator else "cpu"
+
+
+# torch.cpu.get_capabilities says the same, but only in newer releases than the oldest torch we run on (2.10).
+def _processor_flags() -> list[str]:
+    if not CPUINFO_PATH.is_file():
+        return []
+    for line in CPUINFO_PATH.read_text(encoding="utf-8").splitlines():
+        if line.startswith("flags"):
+            return line.partition(":")[2].split()
+    return []

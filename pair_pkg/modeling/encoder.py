@@ -27,8 +27,6 @@ def why_not_flat(base_model: nn.Module) -> str | None:
         return f"{name} is set up as a decoder"
     if getattr(base_model.config, "position_embedding_type", None) not in (None, "absolute"):
         return f"{name} has relative positions"
-    if getattr(base_model, "is_gradient_checkpointing", False):
-        return "gradient checkpointing is on"
     return None
 
 

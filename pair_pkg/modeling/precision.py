@@ -21,7 +21,7 @@ def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
     supported = supports_bfloat16(device_type)
     launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     if bf16 and not supported:
-        logger.warning("precision: bfloat16 as asked, but this %s only emulates it (up to 100 times slower)", device_type)
+        logger.warning("precision: bfloat16 as asked, but this %s is not known to multiply in it", device_type)
     elif bf16 is not None:
         logger.info("precision: %s as asked", "bfloat16" if bf16 else "no bfloat16")
     elif fp16:
@@ -37,7 +37,8 @@ def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
 
 
 def supports_bfloat16(device_type: str) -> bool:
-    """Whether the hardware itself multiplies in bfloat16; emulation does not count.
+    """Whether the hardware itself multiplies in bfloat16; emulation, up to 100 times
+    slower than float32, does not count.
 
     Known for "cuda" and for "cpu" on Linux (the processor's flags), False elsewhere.
     """

@@ -1,0 +1,65 @@
+"""Which rows form a batch: a function of (seed, epoch, step, process), so resuming is arithmetic."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+FROZEN = -1  # the epoch of evaluation: its draws never change
+
+
+class Item(NamedTuple):
+    """One row of a batch, and the epoch whose random draws it gets; ``is_filler`` rows count for nothing."""
+
+    row: int
+    epoch: int
+    is_filler: bool = False
+
+
+class TrainSampler(Sampler[list[Item]]):
+    """Shuffled batches of one process.
+
+    The rows of an epoch are one permutation of (seed, epoch). A micro-step takes the next ``batch_size`` x
+    ``num_processes`` of them, and each process its slice, so batch 16, 4 x 4 accumulated and 2 processes x 8 see the
+    same rows in the same optimizer step. Where the last rows do not reach all processes, fillers that predict
+    nothing keep the processes in step.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, seed: int, process_index: int = 0, num_processes: int = 1):
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.process_index = process_index
+        self.num_processes = num_processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // (self.batch_size * self.num_processes))
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
+        step_size = self.batch_size * self.num_processes
+        for start in range(0, self.num_rows, step_size):
+            rows = np.array_split(order[start : start + step_size], self.num_processes)[self.process_index]
+            items = [Item(int(row), self.epoch) for row in rows]
+            yield items or [Item(int(order[start]), self.epoch, is_filler=True)]
+
+
+class EvaluationSampler(Sampler[list[Item]]):
+    """All rows once, longest first so that a batch's rows are of like length; every n-th batch to a process."""
+
+    def __init__(self, row_tokens: np.ndarray, batch_size: int, process_index: int = 0, num_processes: int = 1):
+        order = np.argsort(-row_tokens, kind="stable")
+        batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        self.batches = batches[process_index::num_processes]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        for rows in self.batches:
+            yield [Item(int(row), FROZEN) for row in rows]

@@ -1,0 +1,101 @@
+"""Documents cut into windows, windows laid into rows: pure arithmetic over token offsets."""
+
+# D documents, W windows, R rows
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Rows:
+    """R rows of a batch's unit; row r holds the windows ``row_offsets[r]`` to ``row_offsets[r + 1]``."""
+
+    starts: np.ndarray  # (W,) int64, first token of each window in the store
+    lengths: np.ndarray  # (W,) int64, tokens of each window, special tokens not counted
+    row_offsets: np.ndarray  # (R + 1,) int64
+
+    def __len__(self) -> int:
+        return len(self.row_offsets) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.lengths.sum())
+
+    def row_tokens(self) -> np.ndarray:
+        """Tokens of each row, special tokens not counted: (R,) int64."""
+        return np.add.reduceat(self.lengths, self.row_offsets[:-1]) if len(self) else np.empty(0, np.int64)
+
+    def take(self, num_rows: int) -> "Rows":
+        """The first ``num_rows`` rows."""
+        return Rows(self.starts, self.lengths, self.row_offsets[: num_rows + 1])
+
+
+def split_documents(num_documents: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw validation documents with a seed: (training, validation) document numbers, ascending.
+
+    At least one document is drawn where there are two or more.
+    """
+    num_validation = min(max(round(num_documents * validation_fraction), 1), num_documents - 1)
+    order = np.random.default_rng(seed).permutation(num_documents)
+    return np.sort(order[num_validation:]), np.sort(order[:num_validation])
+
+
+def cut_windows(offsets: np.ndarray, documents: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Windows of at most ``max_tokens`` that cover each document once, in order: starts and lengths, (W,) each.
+
+    >>> starts, lengths = cut_windows(np.array([0, 5, 5, 12]), np.array([0, 1, 2]), 4)
+    >>> starts.tolist(), lengths.tolist()
+    ([0, 4, 5, 9], [4, 1, 4, 3])
+    """
+    begins, sizes = offsets[documents], offsets[documents + 1] - offsets[documents]
+    counts = -(-sizes // max_tokens)  # an empty document has no window
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    number = np.arange(counts.sum()) - first  # of the window within its document
+    starts = np.repeat(begins, counts) + number * max_tokens
+    lengths = np.minimum(np.repeat(begins + sizes, counts) - starts, max_tokens)
+    return starts, lengths
+
+
+def rows_line_by_line(starts: np.ndarray, lengths: np.ndarray) -> Rows:
+    """One window a row."""
+    return Rows(starts, lengths, np.arange(len(starts) + 1))
+
+
+def rows_packed(starts: np.ndarray, lengths: np.ndarray, num_special: int, capacity: int) -> Rows:
+    """As few rows as best fit finds, each of at most ``capacity`` tokens with ``num_special`` in every window."""
+    order, row_offsets = pack_blocks(lengths + num_special, capacity)
+    return Rows(starts[order], lengths[order], row_offsets)
+
+
+def pack_blocks(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Best-fit decreasing over a histogram of lengths: no item is cut, none is left out.
+
+    Returns the items in the order of their blocks, (W,), and the blocks' boundaries in that order, (B + 1,). All
+    items of one length move together, so the cost is O(capacity^2) steps however many items there are.
+
+    >>> order, boundaries = pack_blocks(np.array([3, 9, 1, 7, 6]), 10)
+    >>> [sorted(block.tolist()) for block in np.split(order, boundaries[1:-1])]
+    [[1, 2], [0, 3], [4]]
+    """
+    by_length = np.argsort(-lengths, kind="stable")
+    block_of = np.empty(len(lengths), dtype=np.int64)  # of the items in the order of by_length
+    open_blocks: list[list[int]] = [[] for _ in range(capacity + 1)]  # numbers of the blocks by free space
+    num_blocks = placed = 0
+    sizes, counts = np.unique(lengths, return_counts=True)
+    for size, count in zip(sizes[::-1].tolist(), counts[::-1].tolist()):
+        assert 0 < size <= capacity, f"an item of {size} does not fit a block of {capacity}"
+        while count:
+            space = next((space for space in range(size, capacity + 1) if open_blocks[space]), None)
+            if space is None:
+                space, fresh = capacity, range(num_blocks, num_blocks + -(-count // (capacity // size)))
+                open_blocks[capacity].extend(fresh)
+                num_blocks = fresh.stop
+            blocks = open_blocks[space][:count]
+            open_blocks[space] = open_blocks[space][count:]
+            open_blocks[space - size].extend(blocks)
+            block_of[placed : placed + len(blocks)] = blocks
+            placed, count = placed + len(blocks), count - len(blocks)
+    order = np.argsort(block_of, kind="stable")
+    boundaries = np.searchsorted(block_of[order], np.arange(num_blocks + 1))
+    return by_length[order], boundaries

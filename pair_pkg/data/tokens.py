@@ -1,0 +1,159 @@
+"""A corpus as token ids on disk: tokenized once by all cores, memory-mapped ever after.
+
+A store is a folder: ``ids.bin`` (uint16 or uint32), ``word_starts.bin`` (one byte a token), ``offsets.npy`` (start of
+each document and the end of the last) and ``store.json`` (what went in). It is written beside its place and renamed,
+so a store that exists is whole.
+"""
+
+import json
+import shutil
+import tempfile
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from pair_pkg.records import fingerprint, read_json, write_json
+
+CHUNK_CHARACTERS = 2_000_000  # tokenized at a time: keeps all cores busy, and memory flat at about 300 MB
+STORE_NAME = "store.json"
+
+
+@dataclass(frozen=True)
+class TokenStore:
+    """Token ids of D documents, N tokens in all, without special tokens."""
+
+    ids: np.ndarray  # (N,) uint16 or uint32
+    word_starts: np.ndarray  # (N,) bool, True where a word of the tokenizer's own pre-tokenization begins
+    offsets: np.ndarray  # (D + 1,) int64
+    accounting: dict[str, Any]  # counts of the reading and of the tokenization
+
+    @property
+    def num_documents(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def num_tokens(self) -> int:
+        return int(self.offsets[-1])
+
+
+def load_or_build_store(
+    cache_dir: Path,
+    source_fingerprint: str,
+    tokenizer: PreTrainedTokenizerFast,
+    read_texts: Callable[[], Iterable[str]],
+    read_accounting: Callable[[], dict[str, Any]],
+    *,
+    overwrite: bool = False,
+    quiet: bool = False,
+) -> TokenStore:
+    """The token store of a corpus, from the cache where content, tokenizer and settings are the same.
+
+    ``read_texts`` yields the cleaned documents; ``read_accounting`` is asked after the last of them for the counts
+    of the reading. Both are called only where the store has to be built.
+    """
+    key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer)])
+    store_dir = Path(cache_dir) / f"tokens-{key}"
+    if overwrite and store_dir.exists():
+        shutil.rmtree(store_dir)
+    if not (store_dir / STORE_NAME).is_file():
+        _build_store(store_dir, tokenizer, read_texts, read_accounting, quiet)
+    return load_store(store_dir)
+
+
+def load_store(store_dir: Path) -> TokenStore:
+    """Map a store into memory; nothing is read until it is used."""
+    meta = read_json(store_dir / STORE_NAME)
+    mapped = [
+        np.memmap(store_dir / name, dtype=dtype, mode="r") if meta["accounting"]["tokens"] else np.empty(0, dtype)
+        for name, dtype in (("ids.bin", meta["dtype"]), ("word_starts.bin", "bool"))
+    ]
+    return TokenStore(*mapped, offsets=np.load(store_dir / "offsets.npy"), accounting=meta["accounting"])
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
+    """A short sha256 of everything that decides how the tokenizer cuts a text."""
+    return fingerprint(json.loads(tokenizer.backend_tokenizer.to_str()))
+
+
+def special_affixes(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a single sentence, such as ([CLS], [SEP])."""
+    plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+    dressed = tokenizer("a")["input_ids"]
+    for start in range(len(dressed) - len(plain) + 1):
+        if dressed[start : start + len(plain)] == plain:
+            return dressed[:start], dressed[start + len(plain) :]
+    raise AssertionError("a tokenizer changes a sentence when it adds special tokens")
+
+
+def _build_store(
+    store_dir: Path,
+    tokenizer: PreTrainedTokenizerFast,
+    read_texts: Callable[[], Iterable[str]],
+    read_accounting: Callable[[], dict[str, Any]],
+    quiet: bool,
+) -> None:
+    dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
+    store_dir.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(dir=store_dir.parent, prefix=f".{store_dir.name}."))
+    try:
+        offsets, unknown = array("q", [0]), 0
+        with open(building / "ids.bin", "wb") as ids_file, open(building / "word_starts.bin", "wb") as starts_file:
+            for ids, starts in _tokenize(read_texts(), tokenizer, quiet):
+                ids.astype(dtype).tofile(ids_file)
+                starts.tofile(starts_file)
+                offsets.append(offsets[-1] + len(ids))
+                unknown += _count_unknown(ids, tokenizer)
+        np.save(building / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
+        accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
+        write_json(building / STORE_NAME, {"dtype": dtype.name, "accounting": accounting})
+        building.rename(store_dir)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _tokenize(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, quiet: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(ids, word starts) of each text; the tokenizer's own threads use all cores."""
+    backend = tokenizer.backend_tokenizer
+    truncation, padding = backend.truncation, backend.padding
+    backend.no_truncation()
+    backend.no_padding()
+    try:
+        with tqdm(desc="tokenizing", unit=" characters", unit_scale=True, disable=quiet) as progress:
+            for chunk in _chunks(texts):
+                for encoding in backend.encode_batch(chunk, add_special_tokens=False):
+                    ids = np.array(encoding.ids, dtype=np.uint32)
+                    words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
+                    yield ids, np.diff(words, prepend=-2) != 0
+                progress.update(sum(map(len, chunk)))
+    finally:
+        if truncation:
+            backend.enable_truncation(**truncation)
+        if padding:
+            backend.enable_padding(**padding)
+
+
+def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Lists of texts of about ``CHUNK_CHARACTERS`` each."""
+    chunk: list[str] = []
+    size = 0
+    for text in chain(texts, [None]):
+        if chunk and (text is None or size + len(text) > CHUNK_CHARACTERS):
+            yield chunk
+            chunk, size = [], 0
+        if text is not None:
+            chunk.append(text)
+            size += len(text)
+
+
+def _count_unknown(ids: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> int:
+    return 0 if tokenizer.unk_token_id is None else int((ids == tokenizer.unk_token_id).sum())

@@ -1,0 +1,59 @@
+"""The prediction head on predicted rows only, bound to a stock masked-language model.
+
+The instance keeps its class and weights, so what it saves is a plain transformers checkpoint.
+"""
+
+# N tokens, M predicted tokens, V vocabulary, S segments, T the longest
+
+import logging
+import types
+
+from torch import Tensor, nn
+from transformers.modeling_outputs import MaskedLMOutput
+
+from pair_pkg.modeling.encoder import encode, why_not_flat
+from pair_pkg.modeling.layout import Layout
+
+logger = logging.getLogger(__name__)
+
+# Where the supported classes keep their head: (hidden states of rows) -> (logits of rows)
+HEADS = {
+    "BertForMaskedLM": lambda model, rows: model.cls(rows),
+    "RobertaForMaskedLM": lambda model, rows: model.lm_head(rows),
+    "XLMRobertaForMaskedLM": lambda model, rows: model.lm_head(rows),
+    "CamembertForMaskedLM": lambda model, rows: model.lm_head(rows),
+    "ModernBertForMaskedLM": lambda model, rows: model.decoder(model.head(rows)),
+}
+
+
+def bind_sparse_forward(model: nn.Module, attention_dropout: float = 0.0, why_stock: str | None = None) -> bool:
+    """Make ``model.forward`` predict at ``predicted`` positions only, and say whether it takes flat batches.
+
+    Logits come back as (M, V). A class without a padding-free forward keeps its stock one, on padded batches, and
+    says so in one log line; ``why_stock`` is the caller's own reason to keep it (sharded weights, say).
+    """
+    reason = why_stock or why_not_flat(model.base_model)
+    if reason is None and type(model).__name__ not in HEADS:
+        reason = f"{type(model).__name__} has no known head"
+    model.accepts_loss_kwargs = False  # the Trainer would else pass num_items_in_batch into a forward that ignores it
+    if reason is None:
+        model.attention_dropout = attention_dropout
+        model.forward = types.MethodType(_flat_forward, model)
+        return True
+    logger.warning("the stock forward is used, on padded batches: %s", reason)
+    model.forward = types.MethodType(_padded_forward, model)
+    return False
+
+
+def _flat_forward(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor) -> MaskedLMOutput:
+    """(N,) tokens -> logits (M, V) at ``predicted`` (M,)."""
+    rows = encode(
+        self.base_model, input_ids, position_ids, layout, wanted=predicted, attention_dropout=self.attention_dropout
+    )
+    return MaskedLMOutput(logits=HEADS[type(self).__name__](self, rows))
+
+
+def _padded_forward(self, input_ids: Tensor, attention_mask: Tensor, predicted: Tensor) -> MaskedLMOutput:
+    """(S, T) tokens -> logits (M, V) at ``predicted`` (M,) of the flattened (S * T)."""
+    logits = type(self).forward(self, input_ids=input_ids, attention_mask=attention_mask).logits
+    return MaskedLMOutput(logits=logits.flatten(0, 1)[predicted])

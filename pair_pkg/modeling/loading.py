@@ -1,0 +1,180 @@
+"""Checkpoints and tokenizers, from a folder or the Hub, refused with the cure where they are not whole."""
+
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+
+from pair_pkg.errors import InputError, one_line
+
+logger = logging.getLogger("pair_pkg")
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "tokenizer.model",
+)
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+MAX_UNKNOWN_FRACTION = 0.05  # of a corpus's tokens: above it most models learn the unknown token, not the domain
+
+# Names that the architectures give to one thing.
+HIDDEN_DROPOUTS = ("hidden_dropout_prob", "hidden_dropout", "dropout", "mlp_dropout", "embedding_dropout")
+ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a folder or Hub repository. Raises ``InputError`` where there is none or it is empty."""
+    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in TOKENIZER_FILES):
+        raise InputError(f"{name}: holds no tokenizer (none of {', '.join(TOKENIZER_FILES)}); give --tokenizer_name")
+    tokenizer = _load(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, use_fast=True, **hub))
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise InputError(f"{name}: {type(tokenizer).__name__} has no fast version; save one as tokenizer.json")
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise InputError(f"{name}: the tokenizer holds special tokens only; its vocabulary file was not read")
+    return tokenizer
+
+
+def load_config(name: str, **hub: Any) -> PreTrainedConfig:
+    """The configuration of a folder or Hub repository."""
+    if Path(name).is_dir() and not Path(name, "config.json").is_file():
+        raise InputError(f"{name}: holds no config.json; give the folder of a whole checkpoint")
+    return _load(name, "config.json", lambda: AutoConfig.from_pretrained(name, **hub))
+
+
+def load_model(
+    auto_class: type, name: str, config: PreTrainedConfig, head_may_be_new: bool = True, **hub: Any
+) -> nn.Module:
+    """A model with a head, its encoder whole and finite, in float32.
+
+    ``auto_class`` is one of transformers' ``AutoModelFor...``. Pickles are read with ``weights_only``. Raises
+    ``InputError`` for missing, broken or foreign weights.
+    """
+    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in WEIGHT_FILES):
+        raise InputError(f"{name}: holds no weights (none of {', '.join(WEIGHT_FILES)}); give a whole checkpoint")
+    load = lambda: auto_class.from_pretrained(  # noqa: E731
+        name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=False, **hub
+    )
+    model, info = _load(name, "model", load)
+    _refuse_holes(name, model, info["missing_keys"], head_may_be_new)
+    for parameter_name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise InputError(f"{name}: the weights {parameter_name} hold NaN or infinity; take an earlier checkpoint")
+    return model
+
+
+def carry_pooler(model: nn.Module, name: str, **hub: Any) -> bool:
+    """Give a masked-language model the pooler that its checkpoint holds, frozen, so that its own checkpoints keep it.
+
+    transformers' masked-language models drop the pooler, and a classifier started from them would begin with a
+    random one. Says whether there was one to carry.
+    """
+    if getattr(model.base_model, "pooler", nn.Identity()) is not None:
+        return False  # the architecture has none, or has it anyway
+    base, info = _load(name, "model", lambda: AutoModel.from_pretrained(name, output_loading_info=True, **hub))
+    if any("pooler" in key for key in info["missing_keys"]) or getattr(base, "pooler", None) is None:
+        return False
+    model.base_model.pooler = base.pooler.float().requires_grad_(False)
+    return True
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfig, needs_mask: bool) -> None:
+    """Refuse a tokenizer that does not fit the model. Raises ``InputError``."""
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= config.vocab_size:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the tokenizer's ids go up to {largest}, the model has {config.vocab_size} "
+            "embeddings; give the model's own tokenizer with --tokenizer_name"
+        )
+    if needs_mask and tokenizer.mask_token_id is None:
+        raise InputError(
+            f"{tokenizer.name_or_path}: the tokenizer has no mask token; give the tokenizer of a masked-language model"
+        )
+    if tokenizer.pad_token_id is None:
+        raise InputError(f"{tokenizer.name_or_path}: the tokenizer has no padding token; add pad_token to its config")
+
+
+def check_unknown_fraction(unknown: int, tokens: int, tokenizer_name: str) -> None:
+    """Refuse a corpus whose tokens are too often unknown to the tokenizer. Raises ``InputError``."""
+    if tokens and unknown / tokens > MAX_UNKNOWN_FRACTION:
+        raise InputError(
+            f"{tokenizer_name}: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are unknown to the tokenizer, "
+            f"more than {MAX_UNKNOWN_FRACTION:.0%}; take a model of the corpus's language, or check --encoding"
+        )
+
+
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """Longest input that the model has positions for; None where there is no limit."""
+    positions = getattr(config, "max_position_embeddings", None)
+    counts_from_padding = config.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl")
+    return positions - config.pad_token_id - 1 if positions and counts_from_padding else positions
+
+
+def check_max_seq_length(max_seq_length: int | None, config: PreTrainedConfig, num_special: int, default: int) -> int:
+    """The input length to use: what was asked for if the model can, else ``default`` cut to the model's positions."""
+    positions = max_positions(config)
+    if max_seq_length is None:
+        return min(default, positions or default)
+    if positions and max_seq_length > positions:
+        raise InputError(f"--max_seq_length {max_seq_length} is more than the model's {positions} positions; lower it")
+    if max_seq_length <= num_special:
+        raise InputError(
+            f"--max_seq_length {max_seq_length} leaves no room beside {num_special} special tokens; raise it"
+        )
+    return max_seq_length
+
+
+def set_dropout(config: PreTrainedConfig, hidden: float | None, attention: float | None) -> None:
+    """Write the dropout probabilities that were given into a configuration, under its architecture's own names."""
+    for flag, probability, names in (
+        ("--hidden_dropout_prob", hidden, HIDDEN_DROPOUTS),
+        ("--attention_probs_dropout_prob", attention, ATTENTION_DROPOUTS),
+    ):
+        if probability is None:
+            continue
+        if not 0 <= probability < 1:
+            raise InputError(f"{flag} {probability} is no probability; give 0 <= p < 1")
+        known = [name for name in names if hasattr(config, name)]
+        if not known:
+            raise InputError(f"{flag}: a {config.model_type} model has no such dropout; leave the flag out")
+        for name in known:
+            setattr(config, name, probability)
+
+
+def _refuse_holes(name: str, model: nn.Module, missing: list[str], head_may_be_new: bool) -> None:
+    """Refuse a checkpoint that lacks encoder weights: transformers would fill them with random numbers."""
+    inside = {key for key, _ in model.base_model.named_parameters(prefix=model.base_model_prefix)}
+    holes = sorted(key for key in missing if key in inside and "pooler" not in key)
+    heads = sorted(key for key in missing if key not in inside)
+    if holes:
+        raise InputError(
+            f"{name}: {len(holes)} encoder weights are missing, such as {holes[0]}; the checkpoint is of another "
+            "architecture than its config.json says, or damaged"
+        )
+    if heads and not head_may_be_new:
+        raise InputError(f"{name}: the head's weights {heads[0]} are missing; give a fine-tuned checkpoint")
+    if heads:
+        logger.info("%s: new weights for the head: %s", name, ", ".join(heads))
+
+
+def _load(name: str, what: str, load: Callable[[], Any]) -> Any:
+    """Run a loader of transformers; its errors about files become one line."""
+    try:
+        return load()
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+        reason = one_line(str(error))[:300]
+        cure = "check the folder" if Path(name).exists() else "check the name, or the network and --token for the Hub"
+        raise InputError(f"{name}: the {what} cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error

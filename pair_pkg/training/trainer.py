@@ -1,0 +1,183 @@
+"""The library's Trainer with this project's batches, exact evaluation and refusals; one for both stages."""
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import Trainer
+from transformers.trainer_utils import EvalLoopOutput
+
+from pair_pkg.data.batches import EvaluationSampler, TrainSampler
+from pair_pkg.errors import TrainingFailure
+
+ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
+RowMetrics = Callable[[dict[str, np.ndarray]], dict[str, Any]]
+
+
+class StageTrainer(Trainer):
+    """A Trainer whose data sets build their own batches and whose evaluation is a sum over rows.
+
+    A data set has ``build_batch(items)`` (see ``data.batches.Item``) and ``row_tokens()``. ``score_batch(model,
+    batch)`` gives columns of values with one row each, ``row`` among them; they are gathered over processes, put
+    into the order of the rows, and ``row_metrics(columns)`` makes metrics of them, so that no batch size and no
+    number of processes can change a metric. Evaluation runs in ``eval`` mode, without gradients, and leaves the
+    random state as it was.
+    """
+
+    def __init__(self, *, score_batch: ScoreBatch, row_metrics: RowMetrics, **settings: Any):
+        super().__init__(**settings)
+        self.score_batch = score_batch
+        self.row_metrics = row_metrics
+        self.num_encoder_parameters = self.model.num_parameters(exclude_embeddings=True)
+        self._tokens_since_log = 0
+        self._clock = time.perf_counter()
+
+    # ---- batches ----
+
+    def get_train_dataloader(self) -> DataLoader:
+        args = self.args
+        seed = args.seed if args.data_seed is None else args.data_seed
+        batch_size = args.per_device_train_batch_size
+        sampler = TrainSampler(len(self.train_dataset), batch_size, seed, args.process_index, args.world_size)
+        return self._build_loader(self.train_dataset, sampler)
+
+    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+        args = self.args
+        dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        batch_size = args.per_device_eval_batch_size
+        sampler = EvaluationSampler(dataset.row_tokens(), batch_size, args.process_index, args.world_size)
+        return self._build_loader(dataset, sampler)
+
+    def _build_loader(self, dataset: Dataset, sampler: TrainSampler | EvaluationSampler) -> DataLoader:
+        return _EpochLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=dataset.build_batch,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+
+    # ---- training ----
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+        """The library's step, refusing a non-finite loss (on a GPU the gradient norm tells, without a sync here)."""
+        self._tokens_since_log += count_tokens(inputs)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+            raise self._failure(f"the training loss is {loss.item()}")
+        return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """The gradient norm, refused where it is not finite: the optimizer has not stepped yet."""
+        norm = super()._get_grad_norm(model, grad_norm)
+        scaled = getattr(self.accelerator, "scaler", None) is not None  # float16: the scaler skips such steps itself
+        if not scaled and not math.isfinite(float(norm)):
+            raise self._failure(f"the gradient norm is {float(norm)}")
+        return norm
+
+    def _failure(self, what: str) -> TrainingFailure:
+        step = self.state.global_step + 1
+        return TrainingFailure(
+            f"step {step}: {what}; nothing was saved from this step, the newest checkpoint stands; "
+            "lower --learning_rate, or --max_grad_norm, or look at the rows of this step"
+        )
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> float:
+        """Forward and backward operations of a batch without padding; the library would walk all parameters."""
+        return 6.0 * count_tokens(inputs) * self.num_encoder_parameters
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with real tokens a second of this process since the last training log."""
+        if "loss" in logs:
+            elapsed = time.perf_counter() - self._clock
+            logs["tokens_per_second"] = round(self._tokens_since_log * self.args.world_size / max(elapsed, 1e-9), 1)
+            self._tokens_since_log, self._clock = 0, time.perf_counter()
+        super().log(logs, start_time)
+
+    def train(self, *args: Any, **settings: Any) -> Any:
+        self._tokens_since_log, self._clock = 0, time.perf_counter()
+        return super().train(*args, **settings)
+
+    # ---- evaluation ----
+
+    def evaluate(self, *args: Any, **settings: Any) -> dict[str, float]:
+        begin = time.perf_counter()
+        metrics = super().evaluate(*args, **settings)
+        self._clock += time.perf_counter() - begin  # not training time
+        return metrics
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        columns = self.score_dataset(dataloader)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.row_metrics(columns).items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(columns["row"]))
+
+    def score_dataset(self, dataloader: DataLoader) -> dict[str, np.ndarray]:
+        """The columns of ``score_batch`` over all rows and processes, in the order of the rows."""
+        model = self.model_wrapped if self.is_in_train else self.model
+        was_training = model.training
+        model.eval()
+        scored: list[dict[str, np.ndarray]] = []
+        with torch.no_grad(), torch.random.fork_rng(), self.accelerator.autocast():
+            for batch in dataloader:
+                columns = self.score_batch(model, self._prepare_inputs(batch))
+                scored.append(
+                    {
+                        name: values.float().cpu().numpy() if values.dtype == torch.bfloat16 else values.cpu().numpy()
+                        for name, values in columns.items()
+                    }
+                )
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        model.train(was_training)
+        return _in_row_order(_gather(scored))
+
+    # ---- checkpoints ----
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
+        """The library's files, but for ``training_args.bin``: a pickle, and it holds the Hub token in clear."""
+        super()._save(output_dir, state_dict)
+        Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
+
+
+class _EpochLoader(DataLoader):
+    """A DataLoader that tells its sampler the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        if isinstance(self.batch_sampler, TrainSampler):
+            self.batch_sampler.set_epoch(epoch)
+
+
+def count_tokens(batch: dict[str, Any]) -> int:
+    """Real tokens of a batch; padding does not count."""
+    mask = batch.get("attention_mask")
+    return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+def _gather(scored: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+    """The columns of all processes."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return scored
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, scored)
+    return [columns for part in parts for columns in part]
+
+
+def _in_row_order(scored: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    columns = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
+    order = np.argsort(columns["row"], kind="stable")
+    return {name: values[order] for name, values in columns.items()}

@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from pair_pkg.errors import InputError, one_line
 
@@ -111,7 +112,7 @@ def check_unknown_fraction(unknown: int, tokens: int, tokenizer_name: str) -> No
     """Refuse a corpus whose tokens are too often unknown to the tokenizer. Raises ``InputError``."""
     if tokens and unknown / tokens > MAX_UNKNOWN_FRACTION:
         raise InputError(
-            f"{tokenizer_name}: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are unknown to the tokenizer, "
+            f"{tokenizer_name}: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are unknown to it, "
             f"more than {MAX_UNKNOWN_FRACTION:.0%}; take a model of the corpus's language, or check --encoding"
         )
 
@@ -171,10 +172,14 @@ def _refuse_holes(name: str, model: nn.Module, missing: list[str], head_may_be_n
 
 
 def _load(name: str, what: str, load: Callable[[], Any]) -> Any:
-    """Run a loader of transformers; its errors about files become one line."""
+    """Run a loader of transformers; its errors about files become one line, its load report is ours to judge."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
     try:
         return load()
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
         reason = one_line(str(error))[:300]
         cure = "check the folder" if Path(name).exists() else "check the name, or the network and --token for the Hub"
         raise InputError(f"{name}: the {what} cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)

@@ -86,6 +86,6 @@ def test_one_line_says_what_and_why(processor, caplog):
     choose_precision(True, False, use_cpu=True)
     choose_precision(None, False, use_cpu=True)
     assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
-        ("WARNING", "precision: bfloat16 as asked, but this cpu only emulates it (up to 100 times slower)"),
+        ("WARNING", "precision: bfloat16 as asked, but this cpu is not known to multiply in it"),
         ("INFO", "precision: float32, because this cpu is not known to multiply in bfloat16"),
     ]

@@ -1,0 +1,231 @@
+"""Sentence pairs from files of every format: read, labelled and audited, each row with its place."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from pair_pkg.columns import (
+    LABEL,
+    LABEL_SYNONYMS,
+    SENTENCE1,
+    SENTENCE1_SYNONYMS,
+    SENTENCE2,
+    SENTENCE2_SYNONYMS,
+)
+from pair_pkg.data.files import expand_paths
+from pair_pkg.data.labels import LabelKind, LabelScheme, detect_labels, is_number
+from pair_pkg.data.splits import PairKey, pair_keys
+from pair_pkg.data.tables import TABLE_SUFFIXES, Row, Table, looks_like_header, pick_column, read_table
+from pair_pkg.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = {  # synonyms in a header, and the position where there is none
+    SENTENCE1: (SENTENCE1_SYNONYMS, "0"),
+    SENTENCE2: (SENTENCE2_SYNONYMS, "1"),
+    LABEL: (LABEL_SYNONYMS, "2"),
+}
+MAX_CONFLICT_PLACES = 20
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """N pairs by column; ``labels`` is (N,) int64 class ids or float32 scores, or None."""
+
+    sentence1: list[str]
+    sentence2: list[str]
+    labels: np.ndarray | None
+    places: list[str]
+
+    def __len__(self) -> int:
+        return len(self.sentence1)
+
+    def subset(self, indices: Iterable[int] | np.ndarray) -> "Pairs":
+        """The pairs at ``indices``, in their order."""
+        rows = [int(index) for index in indices]
+        return Pairs(
+            [self.sentence1[row] for row in rows],
+            [self.sentence2[row] for row in rows],
+            None if self.labels is None else self.labels[rows],
+            [self.places[row] for row in rows],
+        )
+
+    def texts(self) -> list[str]:
+        """The distinct sentences of both columns, in the order of their first appearance in either column."""
+        return list(dict.fromkeys([*self.sentence1, *self.sentence2]))
+
+
+@dataclass(frozen=True)
+class PairAudit:
+    """What was found while reading; texts are compared by ``splits.normalize_text``, pairs in either order.
+
+    ``rows`` were read, ``empty_skipped`` of them left out. ``identical_sentences`` counts rows with the same text
+    twice, ``duplicate_pairs`` rows that repeat an earlier pair with its label, ``conflicting_pairs`` distinct pairs
+    with more than one label, at ``conflicting_places`` (up to 20, first row and differing row). ``class_counts`` is
+    by class name, empty for scores and without labels.
+    """
+
+    rows: int
+    empty_skipped: int
+    identical_sentences: int
+    duplicate_pairs: int
+    conflicting_pairs: int
+    conflicting_places: list[tuple[str, str]]
+    class_counts: dict[str, int]
+
+
+class _RawPair(NamedTuple):
+    sentence1: str
+    sentence2: str
+    label: object
+    place: str
+
+
+def load_pairs(
+    paths: Sequence[str],
+    *,
+    sentence1_column: str | None = None,
+    sentence2_column: str | None = None,
+    label_column: str | None = None,
+    header: bool | None = None,
+    encoding: str | None = None,
+    delimiter: str | None = None,
+    labelled: bool,
+    scheme: LabelScheme | None = None,
+    label_names: Sequence[str] | None = None,
+    label_range: tuple[float, float] | None = None,
+    label_kind: LabelKind | None = None,
+    strict: bool = False,
+) -> tuple[Pairs, LabelScheme | None, PairAudit]:
+    """Read files (or folders, or globs) as one list of pairs in the order of files and rows.
+
+    With ``labelled``, labels are encoded by ``scheme``, or by the scheme that is detected from them; a row with an
+    empty sentence is skipped and counted, or refused with ``strict``. Without ``labelled`` no label is read and no
+    row is skipped, so that predictions stand beside their rows. Without a header the first two columns are the
+    sentences and the third is the label. Raises ``InputError`` for rows, columns and labels that do not fit.
+    """
+    wanted = {SENTENCE1: sentence1_column, SENTENCE2: sentence2_column}
+    if labelled:
+        wanted[LABEL] = label_column
+    raw: list[_RawPair] = []
+    ignored: dict[str, None] = {}
+    for path in expand_paths(paths, TABLE_SUFFIXES):
+        table = read_table(path, encoding=encoding, delimiter=delimiter, header=header)
+        picked = _pick_columns(table, wanted)
+        ignored.update(dict.fromkeys(column for column in table.columns if column not in picked))
+        rows = [_raw_pair(row, picked) for row in table]
+        if not table.has_header:
+            _refuse_header(rows, labelled)
+        raw += rows
+    if ignored:
+        logger.info("columns that are not used: %s", ", ".join(ignored))
+    kept = _drop_empty(raw, strict, labelled)
+    if labelled:
+        pairs, scheme = _encode_labels(kept, scheme, label_names, label_range, label_kind)
+    else:
+        pairs, scheme = _build_pairs(kept, None), None
+    return pairs, scheme, _audit(pairs, scheme, len(raw))
+
+
+def _pick_columns(table: Table, wanted: dict[str, str | None]) -> list[str]:
+    picked = []
+    for name, column in wanted.items():
+        synonyms, position = COLUMNS[name]
+        names = synonyms if table.has_header else (position,)
+        picked.append(pick_column(table.columns, names, column, f"--{name}_column", table.path))
+    if len(set(picked)) < len(picked):
+        raise InputError(f"{table.path}: columns {', '.join(picked)} must differ; mend --sentence1_column and the like")
+    return picked
+
+
+def _raw_pair(row: Row, picked: list[str]) -> _RawPair:
+    label = row.values[picked[2]] if len(picked) > 2 else None
+    first, second = (_sentence(row, column) for column in picked[:2])
+    return _RawPair(first, second, label, row.place)
+
+
+def _sentence(row: Row, column: str) -> str:
+    value = row.values[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise InputError(
+            f"{row.place}: {column} is {value!r}, not text; quote it or mend --sentence1_column and the like"
+        )
+    return value
+
+
+def _refuse_header(rows: list[_RawPair], labelled: bool) -> None:
+    """Refuse a first row that was read as a pair and is the names of the columns."""
+    first = rows[0]
+    label = str(first.label)
+    odd_label = labelled and len(rows) > 1 and not is_number(label) and is_number(str(rows[1].label))
+    if odd_label or looks_like_header([first.sentence1, first.sentence2, label]):
+        what = f"label {label!r} is none of the labels" if labelled else f"{first.sentence1!r} is the name of a column"
+        raise InputError(
+            f"{first.place}: {what}, this looks like a header; read it as one with --header, or fix the row"
+        )
+
+
+def _drop_empty(raw: list[_RawPair], strict: bool, labelled: bool) -> list[_RawPair]:
+    kept = []
+    for row in raw:
+        if row.sentence1.strip() and row.sentence2.strip():
+            kept.append(row)
+        elif strict or not labelled:
+            cure = "fill it in, or leave out --strict" if labelled else "fill it in or remove the row"
+            column = SENTENCE2 if row.sentence1.strip() else SENTENCE1
+            raise InputError(f"{row.place}: {column} is empty; {cure}")
+    if not kept:
+        raise InputError(
+            f"{raw[0].place}: no pairs are left, all {len(raw)} rows have an empty sentence; mend the file"
+        )
+    if len(kept) < len(raw):
+        logger.warning("%d of %d rows have an empty sentence and are skipped", len(raw) - len(kept), len(raw))
+    return kept
+
+
+def _encode_labels(
+    rows: list[_RawPair],
+    scheme: LabelScheme | None,
+    label_names: Sequence[str] | None,
+    label_range: tuple[float, float] | None,
+    label_kind: LabelKind | None,
+) -> tuple[Pairs, LabelScheme]:
+    values, places = [row.label for row in rows], [row.place for row in rows]
+    if scheme is None:
+        scheme = detect_labels(values, places, label_names=label_names, label_range=label_range, kind=label_kind)
+    return _build_pairs(rows, scheme.encode_all(values, places)), scheme
+
+
+def _build_pairs(rows: list[_RawPair], labels: np.ndarray | None) -> Pairs:
+    return Pairs([row.sentence1 for row in rows], [row.sentence2 for row in rows], labels, [row.place for row in rows])
+
+
+def _audit(pairs: Pairs, scheme: LabelScheme | None, num_rows: int) -> PairAudit:
+    keys = pair_keys(pairs.sentence1, pairs.sentence2)
+    labels = [None] * len(pairs) if pairs.labels is None else pairs.labels.tolist()
+    first_rows: dict[tuple[PairKey, int | float | None], int] = {}
+    for row, key in enumerate(zip(keys, labels)):
+        first_rows.setdefault(key, row)
+    row_of_pair: dict[PairKey, int] = {}
+    conflicts: dict[PairKey, tuple[int, int]] = {}
+    for (pair, _), row in first_rows.items():
+        first = row_of_pair.setdefault(pair, row)
+        if first != row:
+            conflicts.setdefault(pair, (first, row))
+    counts = np.bincount(pairs.labels, minlength=len(scheme.names)).tolist() if scheme and scheme.names else []
+    return PairAudit(
+        rows=num_rows,
+        empty_skipped=num_rows - len(pairs),
+        identical_sentences=sum(left == right for left, right in keys),
+        duplicate_pairs=len(pairs) - len(first_rows),
+        conflicting_pairs=len(conflicts),
+        conflicting_places=[
+            (pairs.places[a], pairs.places[b]) for a, b in list(conflicts.values())[:MAX_CONFLICT_PLACES]
+        ],
+        class_counts=dict(zip(scheme.names, counts)) if counts else {},
+    )

@@ -1,0 +1,69 @@
+"""A model with new weights, and a tokenizer learnt from the corpus where none is given."""
+
+from collections.abc import Iterable
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import nn
+from transformers import CONFIG_MAPPING, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
+
+from pair_pkg.errors import InputError
+
+SPECIAL_TOKENS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+SHORTEST_REPEAT = 2  # a piece seen once is noise
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
+    """A lower-casing WordPiece tokenizer of at most ``vocab_size`` entries, CJK characters apart, as BERT's is."""
+    names = list(SPECIAL_TOKENS.values())
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, special_tokens=names, min_frequency=SHORTEST_REPEAT, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", last), ("[CLS]", first))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **SPECIAL_TOKENS,
+    )
+
+
+def build_config(model_type: str, overrides: str | None, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """The default configuration of an architecture with ``name=value,name=value`` put over it, sized for a tokenizer.
+
+    Raises ``InputError`` for an unknown architecture or setting.
+    """
+    if model_type not in CONFIG_MAPPING:
+        raise InputError(f"--model_type {model_type}: no architecture of transformers has this name; bert, say, is one")
+    config = CONFIG_MAPPING[model_type]()
+    config.vocab_size = len(tokenizer)
+    for name in ("pad", "cls", "sep", "bos", "eos"):
+        token_id = getattr(tokenizer, f"{name}_token_id", None)
+        if hasattr(config, f"{name}_token_id"):
+            setattr(config, f"{name}_token_id", token_id)
+    try:
+        config.update_from_string(overrides) if overrides else None
+    except (ValueError, KeyError) as error:
+        raise InputError(f"--config_overrides {overrides!r}: {error}; write name=value,name=value") from error
+    return config
+
+
+def build_masked_lm(config: PreTrainedConfig, seed: int) -> nn.Module:
+    """A masked-language model with new weights drawn from ``seed``. Raises ``InputError`` where none is known."""
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return AutoModelForMaskedLM.from_config(config)
+    except ValueError as error:
+        raise InputError(f"--model_type {config.model_type}: has no masked-language model; {error}") from error

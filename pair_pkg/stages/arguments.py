@@ -1,0 +1,152 @@
+"""What the doors can be asked for, beside the library's training arguments."""
+
+from dataclasses import dataclass, field
+
+from pair_pkg.errors import InputError
+from pair_pkg.training.arguments import StageTrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """Model: where the weights, the tokenizer and the configuration come from."""
+
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "checkpoint to start from: a folder, or a name on the Hub"}
+    )
+    config_name: str | None = field(default=None, metadata={"help": "configuration, if not the checkpoint's own"})
+    tokenizer_name: str | None = field(default=None, metadata={"help": "tokenizer, if not the checkpoint's own"})
+    hidden_dropout_prob: float | None = field(
+        default=None, metadata={"help": "dropout of hidden states, 0 <= p < 1; unset: the model's own"}
+    )
+    attention_probs_dropout_prob: float | None = field(
+        default=None,
+        metadata={
+            "help": "dropout of attention weights, 0 <= p < 1; unset: 0 on the padding-free path, where its draws cost "
+            "more than they bring to short training, else the model's own"
+        },
+    )
+    cache_dir: str | None = field(default=None, metadata={"help": "where downloads from the Hub are kept"})
+    model_revision: str = field(default="main", metadata={"help": "branch, tag or commit on the Hub"})
+    token: str | None = field(default=None, metadata={"help": "Hub token; unset: the login's or the environment's"})
+    trust_remote_code: bool = field(default=False, metadata={"help": "refused: no code from a checkpoint is run"})
+    use_fast_tokenizer: bool = field(default=True, metadata={"help": "kept for old command lines: always fast"})
+    low_cpu_mem_usage: bool = field(default=False, metadata={"help": "kept for old command lines: always low"})
+    dtype: str | None = field(
+        default=None, metadata={"help": "kept for old command lines: weights are trained in float32, see --bf16"}
+    )
+
+    def __post_init__(self) -> None:
+        if self.trust_remote_code:
+            raise InputError("--trust_remote_code: code from a checkpoint is never run; use a built-in architecture")
+        if self.dtype not in (None, "auto", "float32"):
+            raise InputError(f"--dtype {self.dtype}: weights are trained in float32; ask for half precision by --bf16")
+
+    def hub(self) -> dict[str, str | None]:
+        """What transformers' loaders want to know about the Hub."""
+        return {"cache_dir": self.cache_dir, "revision": self.model_revision, "token": self.token}
+
+
+@dataclass
+class ScratchArguments:
+    """Model from scratch: an architecture with new weights."""
+
+    model_type: str | None = field(
+        default=None, metadata={"help": "architecture for a model from scratch, such as bert or modernbert"}
+    )
+    config_overrides: str | None = field(
+        default=None, metadata={"help": "its settings, such as hidden_size=128,num_hidden_layers=2"}
+    )
+    vocab_size: int = field(
+        default=8000, metadata={"help": "entries of a tokenizer trained on the corpus, when none is given"}
+    )
+
+
+@dataclass
+class CorpusArguments:
+    """Corpus: the text to learn from, and how it is cut and masked."""
+
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "files, folders or globs: txt, csv, tsv, json, jsonl, parquet, each also as gz",
+            "nargs": "+",
+        },
+    )
+    validation_file: list[str] | None = field(
+        default=None, metadata={"help": "the same for validation; unset: drawn from the corpus", "nargs": "+"}
+    )
+    dataset_name: str | None = field(default=None, metadata={"help": "data set on the Hub, in place of files"})
+    dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
+    streaming: bool = field(default=False, metadata={"help": "read the Hub's data set without storing its files"})
+    text_column: str | None = field(
+        default=None, metadata={"help": "column of the text; unset: text, content, document, ..."}
+    )
+    encoding: str | None = field(default=None, metadata={"help": "encoding of the files; unset: detected"})
+    document_per: str = field(
+        default="auto",
+        metadata={"help": "in txt files a document is a line, or ends at a blank line; auto looks at the file",
+                  "choices": ["auto", "line", "blank_line"]},
+    )  # fmt: skip
+    keep_duplicates: bool = field(
+        default=False, metadata={"help": "keep exact duplicates of a document; dropped by default, they are memorized"}
+    )
+    validation_split_percentage: float = field(
+        default=5, metadata={"help": "share of the documents drawn for validation, in percent, 0 < p < 100"}
+    )
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={"help": "tokens of a row, special tokens included; unset: 512, or the model's positions"},
+    )
+    line_by_line: bool = field(
+        default=False, metadata={"help": "one document, or window of one, a row; else rows are packed full"}
+    )
+    pad_to_max_length: bool = field(
+        default=False, metadata={"help": "kept for old command lines: rows are not padded at all"}
+    )
+    mlm_probability: float = field(
+        default=0.15, metadata={"help": "share of the tokens to predict, 0 < p < 1 (Devlin et al., 2019)"}
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "rows to train on, for a trial"})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "rows to evaluate on, for a trial"})
+    preprocessing_num_workers: int | None = field(
+        default=None, metadata={"help": "kept for old command lines: all cores tokenize"}
+    )
+    overwrite_cache: bool = field(default=False, metadata={"help": "tokenize again what is in the cache"})
+    token_cache_dir: str = field(
+        default="~/.cache/pair_pkg", metadata={"help": "where tokenized corpora are kept, found again by content"}
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "print tokens, steps, expected time and memory and three masked rows; train nothing"},
+    )
+
+    def __post_init__(self) -> None:
+        if not self.train_file and not self.dataset_name:
+            raise InputError("no corpus: give --train_file or --dataset_name")
+        if self.train_file and self.dataset_name:
+            raise InputError("two corpora: give --train_file or --dataset_name, not both")
+        if not 0 < self.mlm_probability < 1:
+            raise InputError(f"--mlm_probability {self.mlm_probability} is no share; give 0 < p < 1, such as 0.15")
+        if not 0 < self.validation_split_percentage < 100:
+            raise InputError(
+                f"--validation_split_percentage {self.validation_split_percentage} is no share; give 0 < p < 100"
+            )
+
+
+@dataclass(repr=False)
+class MlmTrainingArguments(StageTrainingArguments):
+    """Training: the library's arguments, with our defaults where they differ."""
+
+    eval_strategy: str = field(
+        default="steps", metadata={"help": "when to evaluate: no, steps (every eval_steps) or epoch"}
+    )
+    prediction_loss_only: bool = field(
+        default=True, metadata={"help": "loss and perplexity only; false: accuracy of the predicted tokens too"}
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.do_train or self.do_eval):
+            self.do_train = self.do_eval = True
+        if not self.do_eval:
+            self.eval_strategy = "no"
+        super().__post_init__()

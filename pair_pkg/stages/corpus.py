@@ -1,0 +1,191 @@
+"""From what the user calls the corpus to rows of tokens on disk."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from pair_pkg.data.corpus import (
+    CORPUS_SUFFIXES,
+    CorpusAudit,
+    Document,
+    clean_documents,
+    from_hub,
+    hub_splits,
+    read_documents,
+)
+from pair_pkg.data.files import expand_paths
+from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed, split_documents
+from pair_pkg.data.tokens import TokenStore, load_or_build_store
+from pair_pkg.errors import InputError
+from pair_pkg.modeling.loading import check_unknown_fraction
+from pair_pkg.records import fingerprint, fingerprint_files
+from pair_pkg.stages.arguments import CorpusArguments
+
+logger = logging.getLogger("pair_pkg")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One corpus, named but not read: files, or a split of a data set on the Hub."""
+
+    corpus: CorpusArguments
+    files: tuple[Path, ...] = ()
+    split: str = "train"
+
+    @property
+    def name(self) -> str:
+        return self.corpus.dataset_name or ", ".join(map(str, self.files[:3])) + (" ..." if len(self.files) > 3 else "")
+
+    def fingerprint(self) -> str:
+        """Changes with the content and with every setting that decides what a document is."""
+        corpus = self.corpus
+        settings = [corpus.text_column, corpus.encoding, corpus.document_per, corpus.keep_duplicates]
+        content = (
+            fingerprint_files(self.files)
+            if self.files
+            else [corpus.dataset_name, corpus.dataset_config_name, self.split]
+        )
+        return fingerprint([content, [path.suffix for path in self.files], settings])
+
+    def documents(self, audit: CorpusAudit) -> Iterator[Document]:
+        """The cleaned documents, counted into ``audit``. Raises ``InputError`` after the last where none was left."""
+        corpus = self.corpus
+        if self.files:
+            read = read_documents(
+                self.files,
+                text_column=corpus.text_column,
+                encoding=corpus.encoding,
+                document_per=corpus.document_per,
+            )
+        else:
+            read = from_hub(
+                corpus.dataset_name, corpus.dataset_config_name, self.split, corpus.text_column, corpus.streaming
+            )
+        yield from clean_documents(read, audit, drop_duplicates=not corpus.keep_duplicates)
+        if audit.documents_kept == 0:
+            raise InputError(f"{self.name}: no text is left of {audit.documents_read:,} documents; check the corpus")
+
+    def store(self, tokenizer: PreTrainedTokenizerFast, quiet: bool) -> TokenStore:
+        """The corpus as token ids, from the cache where nothing has changed."""
+        audit = CorpusAudit()
+        store = load_or_build_store(
+            Path(self.corpus.token_cache_dir).expanduser(),
+            self.fingerprint(),
+            tokenizer,
+            lambda: (document.text for document in self.documents(audit)),
+            lambda: asdict(audit),
+            overwrite=self.corpus.overwrite_cache,
+            quiet=quiet,
+        )
+        accounting = store.accounting
+        check_unknown_fraction(accounting["unknown_tokens"], accounting["tokens"], tokenizer.name_or_path)
+        return store
+
+
+def training_source(corpus: CorpusArguments) -> Source:
+    """The corpus to train on."""
+    return Source(corpus, tuple(expand_paths(corpus.train_file, CORPUS_SUFFIXES)) if corpus.train_file else ())
+
+
+def validation_source(corpus: CorpusArguments) -> Source | None:
+    """The corpus to validate on, where it is one of its own: files, or the Hub data set's validation split."""
+    if corpus.validation_file:
+        return Source(corpus, tuple(expand_paths(corpus.validation_file, CORPUS_SUFFIXES)))
+    if corpus.dataset_name and "validation" in hub_splits(corpus.dataset_name, corpus.dataset_config_name):
+        return Source(corpus, split="validation")
+    return None
+
+
+@dataclass(frozen=True)
+class CorpusRows:
+    """Training and validation rows, each over its store, and what became of every token."""
+
+    train_store: TokenStore
+    train: Rows
+    validation_store: TokenStore
+    validation: Rows
+    accounting: dict[str, Any]
+
+
+def load_rows(
+    train: Source,
+    validation: Source | None,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    max_seq_length: int,
+    num_special: int,
+    seed: int,
+    quiet: bool,
+) -> CorpusRows:
+    """Tokenize, split by document and cut into rows. Raises ``InputError`` where one side is left empty."""
+    corpus = train.corpus
+    store = train.store(tokenizer, quiet)
+    if validation is None:
+        fraction = corpus.validation_split_percentage / 100
+        documents, held_out = split_documents(store.num_documents, fraction, seed)
+        validation_store = store
+    else:
+        validation_store = validation.store(tokenizer, quiet)
+        documents, held_out = np.arange(store.num_documents), np.arange(validation_store.num_documents)
+
+    def rows_of(token_store: TokenStore, chosen: np.ndarray) -> Rows:
+        starts, lengths = cut_windows(token_store.offsets, chosen, max_seq_length - num_special)
+        if corpus.line_by_line:
+            return rows_line_by_line(starts, lengths)
+        return rows_packed(starts, lengths, num_special, max_seq_length)
+
+    train_rows, validation_rows = rows_of(store, documents), rows_of(validation_store, held_out)
+    if not len(train_rows) or not len(validation_rows):
+        raise InputError(
+            f"{train.name}: {store.num_documents} documents are too few to train and to validate; "
+            "give --validation_file, or a corpus of two documents or more"
+        )
+    accounting = _account(store, validation_store, train_rows, validation_rows, num_special, max_seq_length)
+    limited = train_rows.take(corpus.max_train_samples or len(train_rows))
+    limited_validation = validation_rows.take(corpus.max_eval_samples or len(validation_rows))
+    return CorpusRows(store, limited, validation_store, limited_validation, accounting)
+
+
+def _account(
+    store: TokenStore,
+    validation_store: TokenStore,
+    train: Rows,
+    validation: Rows,
+    num_special: int,
+    max_seq_length: int,
+) -> dict[str, Any]:
+    """Counts of a corpus, which must add up: no token is dropped, none counted twice."""
+    total = store.num_tokens + (validation_store.num_tokens if validation_store is not store else 0)
+    assert train.num_tokens + validation.num_tokens == total, "a token was lost or counted twice"
+    inputs = train.num_tokens + num_special * len(train.starts)
+    reading = store.accounting if validation_store is store else {
+        name: store.accounting[name] + validation_store.accounting[name] for name in store.accounting
+    }  # fmt: skip
+    return {
+        **reading,
+        "unknown_fraction": reading["unknown_tokens"] / max(total, 1),
+        "train_tokens": train.num_tokens,
+        "validation_tokens": validation.num_tokens,
+        "train_rows": len(train),
+        "validation_rows": len(validation),
+        "train_windows": len(train.starts),
+        "row_fill_fraction": inputs / (len(train) * max_seq_length),
+    }
+
+
+def describe(accounting: dict[str, Any]) -> Sequence[str]:
+    """The accounting in words, a line each."""
+    a = accounting
+    return [
+        f"documents: {a['documents_read']:,} read, {a['empty']:,} empty, {a['duplicates']:,} exact duplicates dropped, "
+        f"{a['documents_kept']:,} kept ({a['characters']:,} characters)",
+        f"tokens: {a['tokens']:,} = {a['train_tokens']:,} to train on + {a['validation_tokens']:,} to validate on; "
+        f"{a['unknown_fraction']:.2%} unknown",
+        f"rows: {a['train_rows']:,} to train on, {a['validation_rows']:,} to validate on; "
+        f"{a['row_fill_fraction']:.1%} of the places filled",
+    ]

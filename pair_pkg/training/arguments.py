@@ -1,0 +1,173 @@
+"""Turn a command line or a recipe file into dataclasses, with one parser for both doors."""
+
+import dataclasses
+import difflib
+import inspect
+import logging
+import os
+import sys
+from argparse import SUPPRESS
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import torch
+from accelerate.utils import parse_flag_from_env
+from transformers import HfArgumentParser, TrainingArguments
+
+from pair_pkg.errors import InputError, one_line
+from pair_pkg.modeling.precision import choose_precision
+from pair_pkg.training.legacy_flags import translate_legacy
+from pair_pkg.training.settings import Setting, is_recipe, read_bool, read_recipe, read_words, to_words
+
+logger = logging.getLogger("pair_pkg")
+
+COMMAND_LINE = "command line"
+
+
+def parse_arguments(
+    dataclass_types: Sequence[type], argv: Sequence[str] | None, *, program: str, description: str
+) -> tuple[Any, ...]:
+    """An instance of each dataclass, in their order, from ``[recipe.yaml] [--flag value ...]``; flags override.
+
+    ``argv=None`` means the words of this process. Flags of transformers 4 are translated, and one warning lists them.
+    ``--help`` prints and exits with status 0. Raises ``InputError`` for everything that a user can mend.
+    """
+    parser = _Parser(dataclass_types, program, description)
+    sources = _read_sources(list(sys.argv[1:] if argv is None else argv), parser.flags)
+    translations = [translate_legacy(settings, place) for place, settings in sources]
+    notes = [note for translation in translations for note in translation.notes]
+    if notes:
+        logger.warning("flags of transformers 4: %s", "; ".join(notes))
+    for (place, _), translation in zip(sources, translations):
+        _refuse_unknown(translation.settings, parser.flags, place)
+        _refuse_empty(translation.settings, dataclass_types, place)
+    settings = [setting for translation in translations for setting in translation.settings]
+    # Words cannot say None, so a recipe's null becomes the default, which flags behind the recipe override.
+    parser.set_defaults(**{name: None for name, values in settings if values is None})
+    values = vars(parser.parse_args(to_words(settings)))
+    for translation in translations:
+        os.environ.update(translation.environment)
+    return tuple(_build(dataclass_type, values, program) for dataclass_type in dataclass_types)
+
+
+def _read_sources(words: list[str], flags: Collection[str]) -> list[tuple[str, list[Setting]]]:
+    """The recipe, if the first word names one, and the words behind it, each with its place."""
+    if words and is_recipe(words[0]):
+        return [(words[0], read_recipe(words[0], flags)), (COMMAND_LINE, read_words(words[1:]))]
+    return [(COMMAND_LINE, read_words(words))]
+
+
+def _refuse_unknown(settings: Iterable[Setting], flags: Collection[str], place: str) -> None:
+    for name, _ in settings:
+        if name not in flags:
+            near = difflib.get_close_matches(name, flags, n=1)
+            cure = f"did you mean {near[0]}?" if near else "--help lists all flags"
+            raise InputError(f"{place}: unknown flag {name!r}; {cure}")
+
+
+def _refuse_empty(settings: Iterable[Setting], dataclass_types: Iterable[type], place: str) -> None:
+    hints = {name: hint for kind in dataclass_types for name, hint in get_type_hints(kind).items()}
+    for name, values in settings:
+        if values is None and type(None) not in get_args(hints.get(name)):
+            raise InputError(f"{place}: {name} is empty; give it a value, or leave the line out for the default")
+
+
+def _build(dataclass_type: type, values: dict[str, Any], program: str) -> Any:
+    names = [item.name for item in dataclasses.fields(dataclass_type) if item.init]
+    try:
+        return dataclass_type(**{name: values[name] for name in names})
+    except InputError:
+        raise
+    except (ValueError, OSError) as error:  # the library's checks of values that do not go together
+        raise InputError(f"{program}: {one_line(str(error))}") from error
+
+
+class _Parser(HfArgumentParser):
+    """The library's parser with one help group per dataclass, errors as ``InputError``, and every boolean alike."""
+
+    def __init__(self, dataclass_types: Iterable[Any], program: str, description: str):
+        ours_first = sorted(dataclass_types, key=lambda kind: issubclass(kind, TrainingArguments))
+        usage = f"{program} [recipe.yaml] [--flag value ...]"
+        super().__init__(ours_first, prog=program, usage=usage, description=description)
+
+    @property
+    def flags(self) -> set[str]:
+        """The names of all flags, without dashes in front and with underscores."""
+        return {option.lstrip("-").replace("-", "_") for option in self._option_string_actions}
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {one_line(message)}; --help lists all flags")
+
+    def _add_dataclass_arguments(self, dtype: Any) -> None:
+        title = (inspect.getdoc(dtype) or dtype.__name__).splitlines()[0]
+        dtype._argument_group_name = title.rstrip(".")  # the library's own hook for a group
+        super()._add_dataclass_arguments(dtype)
+
+    @staticmethod
+    def _parse_dataclass_field(parser: Any, field: dataclasses.Field) -> None:
+        HfArgumentParser._parse_dataclass_field(parser, field)
+        if field.type not in (bool, bool | None):
+            return
+        # The library lets only some booleans stand bare, and only those that default to True be denied.
+        action = parser._option_string_actions[f"--{field.name}"]
+        action.nargs, action.const, action.type = "?", True, read_bool
+        if f"--no_{field.name}" not in parser._option_string_actions:
+            options = (f"--no_{field.name}", f"--no-{field.name.replace('_', '-')}")
+            parser.add_argument(
+                *dict.fromkeys(options), action="store_false", dest=field.name, default=action.default, help=SUPPRESS
+            )
+
+
+@dataclass(repr=False)  # the library's own repr hides the Hub token
+class StageTrainingArguments(TrainingArguments):
+    """Training: the library's arguments, with our defaults where they differ."""
+
+    output_dir: str = field(metadata={"help": "folder of this run: checkpoints, the final model and its record"})
+    overwrite_output_dir: bool = field(
+        default=False,
+        metadata={
+            "help": "start anew in a folder that holds another run; otherwise the newest checkpoint there is resumed"
+        },
+    )
+    bf16: bool | None = field(  # type: ignore[assignment]  # a bool again once __post_init__ has chosen
+        default=None,
+        metadata={"help": "train in bfloat16; unset: where the hardware multiplies in it, emulation being far slower"},
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False,
+        metadata={"help": "log the last finite loss in place of NaN; off, because it hides a failed run"},
+    )
+    save_total_limit: int | None = field(
+        default=2,
+        metadata={"help": "checkpoints to keep, 0 for all; 2: the newest and one in reserve, for they fill a disk"},
+    )
+    remove_unused_columns: bool = field(
+        default=False,
+        metadata={"help": "drop columns that the model does not name; off, because our batches are built from them"},
+    )
+    ddp_find_unused_parameters: bool | None = field(
+        default=False,
+        metadata={"help": "search the graph for idle parameters at each step; off, because all of ours learn"},
+    )
+    ddp_broadcast_buffers: bool | None = field(
+        default=False,
+        metadata={"help": "send buffers at each forward; off, because an encoder's buffers are constants"},
+    )
+
+    def __post_init__(self) -> None:
+        # Without use_cpu the library refuses bfloat16 on a processor and does not join the processes of a CPU run;
+        # with it memory is not pinned either, which serves a GPU only.
+        if parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available():
+            self.use_cpu = True
+        self.bf16 = choose_precision(self.bf16, self.fp16, self.use_cpu)
+        if self.disable_tqdm is None and not sys.stderr.isatty():
+            self.disable_tqdm = True
+        super().__post_init__()
+        self._use_one_gpu()
+
+    def _use_one_gpu(self) -> None:
+        """Take one GPU where the library would wrap the model in DataParallel, which cannot split our batches."""
+        if self.n_gpu > 1:
+            logger.warning("%d GPUs are visible and one is used; `accelerate launch` uses them all", self.n_gpu)
+            self._n_gpu = 1

@@ -1,0 +1,45 @@
+"""Training and evaluation as a stage runs them, and what a finished run leaves in its folder."""
+
+from pathlib import Path
+from typing import Any
+
+from pair_pkg.records import write_json, write_record
+from pair_pkg.training.checkpoints import FINISHED
+from pair_pkg.training.trainer import StageTrainer
+
+HISTORY_NAME = "log_history.json"
+
+
+def train_and_evaluate(trainer: StageTrainer, checkpoint: str | None) -> dict[str, Any]:
+    """Train and evaluate as the arguments say: metrics before the first step (``before``) and of the result.
+
+    A continued run finds the metrics before the first step in its log history.
+    """
+    args = trainer.args
+    metrics: dict[str, Any] = {}
+    if args.do_train:
+        result = trainer.train(resume_from_checkpoint=checkpoint)
+        metrics |= {name: value for name, value in result.metrics.items() if name.startswith("train_")}
+        trainer.save_model()
+    evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
+    if args.do_eval:
+        if evaluations and evaluations[0]["step"] == 0:
+            metrics["before"] = _eval_metrics(evaluations[0])
+        fresh = evaluations and evaluations[-1]["step"] == trainer.state.global_step
+        metrics |= _eval_metrics(evaluations[-1] if fresh else trainer.evaluate())
+    return metrics
+
+
+def finish_run(trainer: StageTrainer, record: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Write the log history and the record of a finished run, on the main process; the record is returned."""
+    finished = {"status": FINISHED, **record, "global_step": trainer.state.global_step, "metrics": metrics}
+    if trainer.args.should_save:
+        write_json(Path(trainer.args.output_dir, HISTORY_NAME), trainer.state.log_history)
+        write_record(trainer.args.output_dir, finished)
+    return finished
+
+
+def _eval_metrics(entry: dict[str, Any]) -> dict[str, Any]:
+    """An evaluation's results without its timings."""
+    timings = ("_runtime", "_per_second", "_preparation_time")
+    return {name: value for name, value in entry.items() if name.startswith("eval_") and not name.endswith(timings)}

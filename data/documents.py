@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from language import Words, draw_meaning, fill, load_sections, slots_of
+from language import Words, draw_meaning, fill, load_sections, narrow, slots_of
 from pairs import Frame
 
 OPTIONAL_FRACTION = 0.65  # of the optional beats are kept
@@ -19,22 +19,24 @@ class Document:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of document: its beats (lists of templates; a beat that begins with ``?`` is optional), its voice."""
+    """A kind of document: its beats (lists of templates, led by ``?`` where optional), voice and limits."""
 
     name: str
     beats: tuple[tuple[str, ...], ...]
     voice: str
+    only: frozenset[str]
 
 
 def load_kinds(path: Path) -> list[Kind]:
     """Read kinds of documents; the head of ``source/en/articles.txt`` describes the format."""
     kinds = []
     for name, lines in load_sections(path):
-        voice = "you"
-        if lines[0].startswith("voice: "):
-            voice = lines.pop(0).removeprefix("voice: ")
+        options = {"voice": "you", "only": ""}
+        while lines[0].partition(": ")[0] in options:
+            option, _, value = lines.pop(0).partition(": ")
+            options[option] = value
         beats = [tuple(beat.splitlines()) for beat in "\n".join(lines).strip().split("\n\n")]
-        kinds.append(Kind(name, tuple(beats), voice))
+        kinds.append(Kind(name, tuple(beats), options["voice"], frozenset(options["only"].split())))
     return kinds
 
 
@@ -50,7 +52,7 @@ def build_document(kind: Kind, frames: dict[str, Frame], words: Words, known: se
     beats = [beat for beat in kind.beats if beat[0] != "?" or rng.random() < OPTIONAL_FRACTION]
     choices = [expand(beat, frames, kind.voice) for beat in beats]
     slots = [slot for choice in choices for template, _ in choice for slot in slots_of(template)]
-    meaning = draw_meaning(slots, words, rng)
+    meaning = draw_meaning(slots, narrow(words, kind.only), rng)
     sentences = []
     for choice in choices:
         for _ in range(TRIES):

@@ -99,12 +99,16 @@ def is_sound(meaning: Meaning) -> bool:
     return all(fits(concept, meaning) for concept in meaning.values())
 
 
-def is_about(meaning: Meaning, only: frozenset[str]) -> bool:
-    return not only or any(concept.key in only for concept in meaning.values())
+def narrow(words: Words, only: frozenset[str]) -> Words:
+    """Limit the sections that hold a concept of ``only`` to such concepts; leave the others as they are."""
+    return {
+        section: [concept for concept in concepts if concept.key in only] or concepts
+        for section, concepts in words.items()
+    }
 
 
-def draw_meaning(slots: list[str], words: Words, rng: random.Random, only: frozenset[str] = frozenset()) -> Meaning:
-    """Draw one concept for each slot so that all of them go together, and one of ``only`` is among them.
+def draw_meaning(slots: list[str], words: Words, rng: random.Random) -> Meaning:
+    """Draw one concept for each slot so that all of them go together.
 
     Sections are drawn in the order of the words file, where a concept stands below those it needs. A numbered
     slot comes last: a second concept of a section, another than the first.
@@ -115,7 +119,7 @@ def draw_meaning(slots: list[str], words: Words, rng: random.Random, only: froze
         meaning: Meaning = {}
         for slot in plain:
             meaning[slot] = rng.choice([concept for concept in words[slot] if fits(concept, meaning)] or words[slot])
-        if is_sound(meaning) and is_about(meaning, only):
+        if is_sound(meaning):
             break
     for slot in sorted(wanted - set(plain)):
         first = meaning[section_of(slot)]
@@ -161,7 +165,7 @@ def polish(text: str) -> str:
     >>> polish("a air fryer is here. it works.")
     'An air fryer is here. It works.'
     """
-    text = re.sub(r"\b([Aa]) (?=(?!one|uni|use)[aeiou]|E\d|F\d)", r"\1n ", text)
+    text = re.sub(r"\b([Aa]) (?=(?!one|uni|use)[aeiou]|[AE])", r"\1n ", text)
     return re.sub(r"(^|[.!?] )([a-z])", lambda match: match[1] + match[2].upper(), text)
 
 

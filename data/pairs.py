@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from pathlib import Path
 
-from language import SLOT, Concept, Meaning, Words, draw_meaning, is_about, is_sound, load_sections, polish, slots_of
+from language import SLOT, Concept, Meaning, Words, draw_meaning, is_sound, load_sections, narrow, polish, slots_of
 
 SAME_TEMPLATE_FRACTION = 0.4  # of the groups: only names differ, so word overlap is high in both labels
 CROSSED_FRACTION = 0.7  # of the groups: a look-alike is worded as differently as a paraphrase
@@ -16,7 +16,7 @@ TYPO_FRACTION = 0.02
 
 @dataclass(frozen=True)
 class Frame:
-    """One intent: its templates, what its look-alikes change, and the concepts it is limited to (none: any)."""
+    """One intent: its templates, what its look-alikes change, and the concepts it is limited to."""
 
     name: str
     templates: tuple[str, ...]
@@ -74,9 +74,10 @@ def draw_group(frame: Frame, frames: dict[str, Frame], words: Words, rng: random
     difference = rng.choice(frame.differs)
     other_frame = frames.get(difference, frame)
     slots = [slot for template in frame.templates + other_frame.templates for slot in slots_of(template)]
-    meaning = draw_meaning(slots, words, rng, frame.only)
+    words = narrow(narrow(words, frame.only), other_frame.only)
+    meaning = draw_meaning(slots, words, rng)
     rival = meaning if difference in frames else change(meaning, difference, words, rng)
-    if not is_about(rival, other_frame.only) or (rival == meaning and other_frame is frame):
+    if rival == meaning and other_frame is frame:
         return []
     kind = "intent" if difference in frames else meaning[difference].kind
     same_template = other_frame is frame and rng.random() < SAME_TEMPLATE_FRACTION

@@ -95,7 +95,7 @@ def from_hub(
     place = f"{dataset_name}[{split}]"
     with _hub_errors(place) as datasets:
         rows = datasets.load_dataset(dataset_name, config_name, split=split, streaming=streaming)
-        columns = list(rows.features or next(iter(rows)))  # a stream may not know its columns before its first row
+        columns = list(rows.features or next(iter(rows), {}))  # a stream may not know its columns before its first row
         column = pick_column(columns, TEXT_SYNONYMS, text_column, "--text_column", place)
         for number, row in enumerate(rows.select_columns([column]), start=1):
             yield _document(row[column], f"{place}:{number}")

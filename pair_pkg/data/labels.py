@@ -67,6 +67,18 @@ class LabelScheme:
             )
         return self._ids[key]
 
+    def accepts(self, value: object) -> bool:
+        """Whether ``encode`` takes the label.
+
+        >>> LabelScheme("scores", [], 0, 5).accepts("4.75"), LabelScheme("scores", [], 0, 5).accepts("score")
+        (True, False)
+        """
+        try:
+            self.encode(value, "")
+        except InputError:
+            return False
+        return True
+
     def encode_all(self, values: Iterable[object], places: Iterable[str]) -> np.ndarray:
         """Labels of all rows, (N,): int64 class ids or float32 scores. Raises as ``encode``."""
         dtype = np.float32 if self.kind == "scores" else np.int64

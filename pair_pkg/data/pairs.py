@@ -100,7 +100,7 @@ def load_pairs(
     label_kind: LabelKind | None = None,
     strict: bool = False,
 ) -> tuple[Pairs, LabelScheme | None, PairAudit]:
-    """Read files (or folders, or globs) as one list of pairs in the order of files and rows.
+    """Read files (or folders, or globs) as one list of pairs, files in the order of their paths.
 
     With ``labelled``, labels are encoded by ``scheme``, or by the scheme that is detected from them; a row with an
     empty sentence is skipped and counted, or refused with ``strict``. Without ``labelled`` no label is read and no
@@ -110,24 +110,33 @@ def load_pairs(
     wanted = {SENTENCE1: sentence1_column, SENTENCE2: sentence2_column}
     if labelled:
         wanted[LABEL] = label_column
-    raw: list[_RawPair] = []
-    ignored: dict[str, None] = {}
-    for path in expand_paths(paths, TABLE_SUFFIXES):
-        table = read_table(path, encoding=encoding, delimiter=delimiter, header=header)
-        picked = _pick_columns(table, wanted)
-        ignored.update(dict.fromkeys(column for column in table.columns if column not in picked))
-        rows = [_raw_pair(row, picked) for row in table]
-        if not table.has_header:
-            _refuse_header(rows, labelled)
-        raw += rows
-    if ignored:
-        logger.info("columns that are not used: %s", ", ".join(ignored))
+    known = scheme or (LabelScheme("classes", list(label_names)) if label_names else None)
+    tables = (
+        read_table(path, encoding=encoding, delimiter=delimiter, header=header)
+        for path in expand_paths(paths, TABLE_SUFFIXES)
+    )
+    raw = _read_rows(tables, wanted, known)
     kept = _drop_empty(raw, strict, labelled)
     if labelled:
         pairs, scheme = _encode_labels(kept, scheme, label_names, label_range, label_kind)
     else:
         pairs, scheme = _build_pairs(kept, None), None
     return pairs, scheme, _audit(pairs, scheme, len(raw))
+
+
+def _read_rows(tables: Iterable[Table], wanted: dict[str, str | None], known: LabelScheme | None) -> list[_RawPair]:
+    raw: list[_RawPair] = []
+    ignored: dict[str, None] = {}
+    for table in tables:
+        picked = _pick_columns(table, wanted)
+        ignored.update(dict.fromkeys(column for column in table.columns if column not in picked))
+        rows = [_raw_pair(row, picked) for row in table]
+        if not table.has_header:
+            _refuse_header(rows, LABEL in wanted, known)
+        raw += rows
+    if ignored:
+        logger.info("columns that are not used: %s", ", ".join(ignored))
+    return raw
 
 
 def _pick_columns(table: Table, wanted: dict[str, str | None]) -> list[str]:
@@ -158,11 +167,14 @@ def _sentence(row: Row, column: str) -> str:
     return value
 
 
-def _refuse_header(rows: list[_RawPair], labelled: bool) -> None:
+def _refuse_header(rows: list[_RawPair], labelled: bool, known: LabelScheme | None) -> None:
     """Refuse a first row that was read as a pair and is the names of the columns."""
-    first = rows[0]
-    label = str(first.label)
-    odd_label = labelled and len(rows) > 1 and not is_number(label) and is_number(str(rows[1].label))
+    first, label = rows[0], str(rows[0].label)
+    if known is not None:
+        odd_label = not known.accepts(label)
+    else:
+        odd_label = len(rows) > 1 and not is_number(label) and is_number(str(rows[1].label))
+    odd_label = odd_label and labelled and bool(label.strip())  # a missing label is told as such
     if odd_label or looks_like_header([first.sentence1, first.sentence2, label]):
         what = f"label {label!r} is none of the labels" if labelled else f"{first.sentence1!r} is the name of a column"
         raise InputError(

@@ -41,7 +41,7 @@ class Leak:
 def normalize_text(text: str) -> str:
     """The key under which two texts count as the same: NFKC, casefolded, whitespace collapsed.
 
-    NFKC stands on both sides of casefold, which may undo it.
+    NFKC follows casefold once more, which leaves some letters decomposed in one case and composed in the other.
 
     >>> normalize_text("  Ｗhat is\\tFLU？ ")
     'what is flu?'

@@ -1,5 +1,6 @@
 """Checkpoints and tokenizers, from a folder or the Hub, refused with the cure where they are not whole."""
 
+import importlib.util
 import logging
 import pickle
 from collections.abc import Callable
@@ -35,6 +36,23 @@ MAX_UNKNOWN_FRACTION = 0.05  # of a corpus's tokens: above it most models learn 
 # Names that the architectures give to one thing.
 HIDDEN_DROPOUTS = ("hidden_dropout_prob", "hidden_dropout", "dropout", "mlp_dropout", "embedding_dropout")
 ATTENTION_DROPOUTS = ("attention_probs_dropout_prob", "attention_dropout")
+
+
+def resolve_package(name: str | None) -> str | None:
+    """Turn ``package:NAME/FOLDER`` into the folder inside an installed Python package; other names stay as they are.
+
+    Raises ``InputError`` where the package is not installed or has no such folder.
+    """
+    if not name or not name.startswith("package:"):
+        return name
+    package, _, folder = name.removeprefix("package:").partition("/")
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError(f"{name}: no package {package} is installed; install it with pip, or give a folder")
+    path = Path(spec.submodule_search_locations[0], folder)
+    if not path.is_dir():
+        raise InputError(f"{name}: the package has no folder {folder}; check the name")
+    return str(path)
 
 
 def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
@@ -168,7 +186,7 @@ def _refuse_holes(name: str, model: nn.Module, missing: list[str], head_may_be_n
     if heads and not head_may_be_new:
         raise InputError(f"{name}: the head's weights {heads[0]} are missing; give a fine-tuned checkpoint")
     if heads:
-        logger.info("%s: new weights for the head: %s", name, ", ".join(heads))
+        logger.info("%s: the head is new (%d tensors, %s among them)", name, len(heads), heads[0])
 
 
 def _load(name: str, what: str, load: Callable[[], Any]) -> Any:

@@ -1,6 +1,7 @@
 """Stage 1: continue masked-language-model pretraining on a corpus."""
 
 import logging
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import parse_arguments
 from pair_pkg.training.checkpoints import begin_run, decisive_arguments, open_run
 from pair_pkg.training.dry_run import measure_cost
-from pair_pkg.training.run import finish_run, train_and_evaluate
+from pair_pkg.training.run import finish_run, stock_reason, train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
 
 logger = logging.getLogger("pair_pkg")
@@ -48,18 +49,28 @@ DESCRIPTION = "Continue masked-language-model pretraining on a corpus, and say w
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """The door ``run_mlm.py``: parse, adapt, print; returns the metrics that it prints."""
+    """The door ``run_mlm.py``; returns the metrics that it prints."""
     set_up_logging()
+    return run(argv)
+
+
+def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str, Any]:
+    """Parse, adapt, print; with ``replace_other`` a folder that holds another run is started anew without asking."""
     types = (CorpusArguments, ModelArguments, ScratchArguments, MlmTrainingArguments)
     corpus, model, scratch, args = parse_arguments(types, argv, program="run_mlm.py", description=DESCRIPTION)
-    metrics = adapt(corpus, model, scratch, args)
+    metrics = adapt(corpus, model, scratch, args, replace_other=replace_other)
     if args.should_log and not corpus.dry_run:
         _print_metrics(metrics, args.output_dir)
     return metrics
 
 
 def adapt(
-    corpus: CorpusArguments, model_args: ModelArguments, scratch: ScratchArguments, args: MlmTrainingArguments
+    corpus: CorpusArguments,
+    model_args: ModelArguments,
+    scratch: ScratchArguments,
+    args: MlmTrainingArguments,
+    *,
+    replace_other: bool = False,
 ) -> dict[str, Any]:
     """Run stage 1 into ``args.output_dir`` and return its metrics; a finished run is not run again."""
     source, validation = training_source(corpus), validation_source(corpus)
@@ -75,6 +86,7 @@ def adapt(
         args.output_dir,
         identity,
         overwrite=args.overwrite_output_dir,
+        replace_other=replace_other,
         resume_from_checkpoint=args.resume_from_checkpoint,
     )
     if opened.finished:
@@ -91,13 +103,12 @@ def adapt(
             seed=args.seed,
             quiet=bool(args.disable_tqdm) or not args.should_log,
         )
-    model = _model(model_args, config, args.seed)
-    trainer = _trainer(model, model_args, corpus, args, tokenizer, rows, affixes)
     if args.should_log:
         announce(*describe(rows.accounting))
+    model = _model(model_args, config, args.seed)
     if corpus.dry_run:
-        return _dry_run(trainer, tokenizer)
-
+        with tempfile.TemporaryDirectory() as args.output_dir:  # the library makes its folder at once
+            return _dry_run(_trainer(model, model_args, corpus, args, tokenizer, rows, affixes), tokenizer)
     record = {
         "stage": "mlm",
         "identity": identity,
@@ -107,6 +118,7 @@ def adapt(
     }
     if args.should_save:
         begin_run(args.output_dir, record, keep_checkpoints=opened.checkpoint is not None)
+    trainer = _trainer(model, model_args, corpus, args, tokenizer, rows, affixes)
     args.eval_on_start = args.do_eval and args.do_train and opened.checkpoint is None
     metrics = train_and_evaluate(trainer, opened.checkpoint)
     finish_run(trainer, record, metrics)
@@ -212,15 +224,6 @@ def _trainer(
         score_batch=score_batch,
         row_metrics=perplexity_metrics,
     )
-
-
-def stock_reason(args: MlmTrainingArguments) -> str | None:
-    """Why a run's own settings need the stock forward, or None."""
-    if args.gradient_checkpointing:
-        return "gradient checkpointing recomputes the stock modules"
-    if args.fsdp or (args.deepspeed and args.hf_deepspeed_config.is_zero3()):
-        return "sharded weights are gathered by the stock modules"
-    return None
 
 
 def _dry_run(trainer: StageTrainer, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:

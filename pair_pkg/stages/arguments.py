@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pair_pkg.errors import InputError
+from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.training.arguments import StageTrainingArguments
 
 
@@ -11,7 +12,10 @@ class ModelArguments:
     """Model: where the weights, the tokenizer and the configuration come from."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "checkpoint to start from: a folder, or a name on the Hub"}
+        default=None,
+        metadata={
+            "help": "checkpoint to start from: a folder, package:NAME/FOLDER of an installed package, or a name on the Hub"
+        },
     )
     config_name: str | None = field(default=None, metadata={"help": "configuration, if not the checkpoint's own"})
     tokenizer_name: str | None = field(default=None, metadata={"help": "tokenizer, if not the checkpoint's own"})
@@ -36,6 +40,7 @@ class ModelArguments:
     )
 
     def __post_init__(self) -> None:
+        self.model_name_or_path = resolve_package(self.model_name_or_path)
         if self.trust_remote_code:
             raise InputError("--trust_remote_code: code from a checkpoint is never run; use a built-in architecture")
         if self.dtype not in (None, "auto", "float32"):
@@ -148,5 +153,112 @@ class MlmTrainingArguments(StageTrainingArguments):
         if not (self.do_train or self.do_eval):
             self.do_train = self.do_eval = True
         if not self.do_eval:
+            self.eval_strategy = "no"
+        super().__post_init__()
+
+
+@dataclass
+class PairArguments:
+    """Pairs: the labelled sentences, their columns, labels and splits."""
+
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "labelled pairs: csv, tsv, json, jsonl or parquet, each also as gz", "nargs": "+"},
+    )
+    validation_file: list[str] | None = field(
+        default=None, metadata={"help": "the same for validation; unset: split off by connected text", "nargs": "+"}
+    )
+    test_file: list[str] | None = field(
+        default=None, metadata={"help": "the same for the test; unset: split off by connected text", "nargs": "+"}
+    )
+    predict_file: list[str] | None = field(
+        default=None, metadata={"help": "pairs to score with --do_predict; a label is not needed", "nargs": "+"}
+    )
+    sentence1_column: str | None = field(default=None, metadata={"help": "unset: sentence1, question1, text_a, ..."})
+    sentence2_column: str | None = field(default=None, metadata={"help": "unset: sentence2, question2, text_b, ..."})
+    label_column: str | None = field(default=None, metadata={"help": "unset: label, score, is_duplicate, ..."})
+    header: bool | None = field(default=None, metadata={"help": "the first row names the columns; unset: detected"})
+    delimiter: str | None = field(default=None, metadata={"help": "one character; unset: by the file's suffix"})
+    encoding: str | None = field(default=None, metadata={"help": "encoding of the files; unset: detected"})
+    label_kind: str | None = field(
+        default=None,
+        metadata={"help": "what labels are; unset: detected", "choices": ["binary", "classes", "scores"]},
+    )
+    label_names: list[str] | None = field(
+        default=None, metadata={"help": "labels in the order of their ids, the positive one last", "nargs": "+"}
+    )
+    label_range: list[float] | None = field(
+        default=None, metadata={"help": "lowest and highest score, such as 0 5; unset: detected", "nargs": 2}
+    )
+    strict: bool = field(
+        default=False, metadata={"help": "refuse rows with an empty sentence instead of skipping them"}
+    )
+    validation_split_percentage: float = field(
+        default=10, metadata={"help": "share of the pairs split off for validation, in percent"}
+    )
+    test_split_percentage: float = field(
+        default=10, metadata={"help": "share of the pairs split off for the test where only --train_file is given"}
+    )
+    split_seed: int = field(
+        default=42, metadata={"help": "seed of the splits, apart from --seed so that several seeds share them"}
+    )
+    allow_leaks: bool = field(
+        default=False, metadata={"help": "go on, with a warning, where a text stands in two splits"}
+    )
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={"help": "tokens of a pair, special tokens included; unset: 256, or the model's positions"},
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "pairs to train on, for a trial"})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "pairs to evaluate on, for a trial"})
+    dry_run: bool = field(
+        default=False, metadata={"help": "print splits, steps, expected time and memory; train nothing"}
+    )
+
+    def __post_init__(self) -> None:
+        for flag in ("validation_split_percentage", "test_split_percentage"):
+            if not 0 < getattr(self, flag) < 50:
+                raise InputError(f"--{flag} {getattr(self, flag)} is out of range; give 0 < p < 50")
+
+
+@dataclass
+class ArchitectureArguments:
+    """Architecture: what is put on the encoder."""
+
+    architecture: str = field(
+        default="cross_encoder",
+        metadata={
+            "help": "both sentences read together, or each by itself",
+            "choices": ["cross_encoder", "bi_encoder"],
+        },
+    )
+    num_labels: int | None = field(
+        default=None, metadata={"help": "outputs; unset: 2 for binary labels (1: a sigmoid), 1 for scores"}
+    )
+    head_norm: str = field(
+        default="none",
+        metadata={
+            "help": "normalization of the pooled vector; batch is folded into the classifier at saving",
+            "choices": ["none", "batch"],
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.architecture == "bi_encoder":
+            raise InputError("--architecture bi_encoder is not built yet; take cross_encoder")
+
+
+@dataclass(repr=False)
+class PairTrainingArguments(StageTrainingArguments):
+    """Training: the library's arguments, with our defaults where they differ."""
+
+    eval_strategy: str = field(
+        default="epoch", metadata={"help": "when to evaluate: no, steps (every eval_steps) or epoch"}
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.do_train or self.do_eval or self.do_predict):
+            self.do_train = self.do_eval = True
+        if not (self.do_eval and self.do_train):
             self.eval_strategy = "no"
         super().__post_init__()

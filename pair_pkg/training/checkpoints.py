@@ -41,12 +41,18 @@ def decisive_arguments(args: TrainingArguments) -> dict[str, Any]:
 
 
 def open_run(
-    output_dir: str, identity: dict[str, Any], *, overwrite: bool = False, resume_from_checkpoint: str | None = None
+    output_dir: str,
+    identity: dict[str, Any],
+    *,
+    overwrite: bool = False,
+    replace_other: bool = False,
+    resume_from_checkpoint: str | None = None,
 ) -> Opened:
     """Decide what a run does with its output folder; nothing is written.
 
     ``identity`` is a flat mapping of everything that decides on the result. Raises ``InputError`` where the folder
-    holds another run or other model files, naming what differs, unless ``overwrite``.
+    holds another run or other model files, naming what differs, unless ``overwrite``; with ``replace_other`` (a
+    folder that the pipeline owns) another run is started anew, and the same one continued.
     """
     folder = Path(output_dir)
     if folder.exists() and not folder.is_dir():
@@ -62,6 +68,8 @@ def open_run(
             raise InputError(
                 f"{folder}: holds {found} of something else; give another --output_dir, or --overwrite_output_dir"
             )
+        return Opened()
+    if replace_other and record.get("identity") != identity:
         return Opened()
     _refuse_other_run(folder, record.get("identity", {}), identity)
     if record.get("status") == FINISHED:

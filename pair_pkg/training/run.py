@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainingArguments
+
 from pair_pkg.records import write_json, write_record
 from pair_pkg.training.checkpoints import FINISHED
 from pair_pkg.training.trainer import StageTrainer
@@ -37,6 +39,15 @@ def finish_run(trainer: StageTrainer, record: dict[str, Any], metrics: dict[str,
         write_json(Path(trainer.args.output_dir, HISTORY_NAME), trainer.state.log_history)
         write_record(trainer.args.output_dir, finished)
     return finished
+
+
+def stock_reason(args: TrainingArguments) -> str | None:
+    """Why a run's own settings need the stock forward, or None."""
+    if args.gradient_checkpointing:
+        return "gradient checkpointing recomputes the stock modules"
+    if args.fsdp or (args.deepspeed and args.hf_deepspeed_config.is_zero3()):
+        return "sharded weights are gathered by the stock modules"
+    return None
 
 
 def _eval_metrics(entry: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def read_recipe(path: str, flags: Collection[str]) -> list[Setting]:
 
     Raises ``InputError`` for a file that is missing, broken or no mapping, for deeper nesting and a flag given twice.
     """
-    document = _load(path)
+    document = load_document(path)
     if not isinstance(document, dict):
         found = {list: "a list", type(None): "nothing"}.get(type(document), "a single value")
         raise InputError(f"{path}: holds {found}; a recipe is a mapping, one `flag: value` a line")
@@ -139,7 +139,8 @@ def _typed(value: Any) -> Any:
         return value
 
 
-def _load(path: str) -> Any:
+def load_document(path: str) -> Any:
+    """A YAML or JSON file with its scalars as the text that stands there. Raises ``InputError``."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

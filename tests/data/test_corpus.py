@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pair_pkg.data.corpus import CorpusAudit, Document, clean_documents, from_hub, read_documents
+from pair_pkg.data.corpus import CorpusAudit, Document, clean_documents, from_hub, hub_splits, read_documents
 from pair_pkg.errors import InputError, one_line
 
 MEDQUAD = Path("../shared/data/medquad/corpus.jsonl.gz")
@@ -173,8 +173,8 @@ def test_a_lone_surrogate_is_refused_at_its_place():
 
 
 def load_from(monkeypatch, outcome):
-    def load_dataset(name, config, split):
-        load_dataset.called_with = (name, config, split)
+    def load_dataset(name, config, split, streaming):
+        load_dataset.called_with = (name, config, split, streaming)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -183,15 +183,40 @@ def load_from(monkeypatch, outcome):
     return load_dataset
 
 
-def test_hub_rows_become_documents(monkeypatch):
-    load = load_from(monkeypatch, datasets.Dataset.from_dict({"id": [1, 2], "content": ["a", "b"]}))
-    assert list(from_hub("org/name", "en", "train", None)) == [
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hub_rows_become_documents(monkeypatch, streaming):
+    rows = datasets.Dataset.from_dict({"id": [1, 2], "content": ["a", "b"]})
+    load = load_from(monkeypatch, rows.to_iterable_dataset() if streaming else rows)
+    assert list(from_hub("org/name", "en", "train", None, streaming)) == [
         Document("a", "org/name[train]:1"),
         Document("b", "org/name[train]:2"),
     ]
-    assert load.called_with == ("org/name", "en", "train")
+    assert load.called_with == ("org/name", "en", "train", streaming)
     assert refusal(lambda: from_hub("org/name", None, "train", "txt")).startswith("org/name[train]: no column 'txt'")
     assert "org/name[train]:1: the text is int 1" in refusal(lambda: from_hub("org/name", None, "train", "id"))
+
+
+def test_a_stream_without_known_columns_reads_them_from_its_first_row(monkeypatch):
+    def rows(texts):
+        yield from ({"text": text} for text in texts)
+
+    stream = datasets.IterableDataset.from_generator(rows, gen_kwargs={"texts": ["a", "b"]})
+    assert stream.features is None
+    load_from(monkeypatch, stream)
+    assert [document.text for document in from_hub("org/name", None, "train", None, True)] == ["a", "b"]
+    load_from(monkeypatch, datasets.IterableDataset.from_generator(rows, gen_kwargs={"texts": []}))
+    assert "org/name[train]: no column named text" in refusal(lambda: from_hub("org/name", None, "train", None, True))
+
+
+def test_hub_splits_are_listed_or_refused(monkeypatch):
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: [name, config])
+    assert hub_splits("org/name", "en") == ["org/name", "en"]
+
+    def unreachable(name, config):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "get_dataset_split_names", unreachable)
+    assert refusal(lambda: hub_splits("org/name", "en")).startswith("org/name: the Hub cannot be reached (offline)")
 
 
 @pytest.mark.parametrize(

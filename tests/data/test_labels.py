@@ -86,8 +86,9 @@ def test_score_out_of_range(value):
 def test_scores_at_both_ends_and_text_among_them():
     scheme = LabelScheme("scores", [], 0, 5)
     assert [scheme.encode(value, "p") for value in ("0", 5, "4.75")] == [0, 5, 4.75]
-    with pytest.raises(InputError, match="'good' is not a number"):
-        scheme.encode("good", "p")
+    for value in ("good", "1_0"):
+        with pytest.raises(InputError, match=f"'{value}' is not a number"):
+            LabelScheme("scores", [], 0, 10).encode(value, "p")
 
 
 def test_encode_all_has_the_dtype_of_the_kind():
@@ -200,6 +201,7 @@ def test_text_among_scores():
     [
         (["0", "1", "oops", "1"], 3, "'oops' is text"),
         (["label", "0", "1"], 1, "'label' is text"),
+        (["1", "oops"], 2, "'oops' is text"),
         (["same", "different", 1, "same"], 3, "'1' is a number"),
         (["0.5", "NA", "0.7"], 2, "'NA' is text"),
     ],

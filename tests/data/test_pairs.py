@@ -117,6 +117,25 @@ def test_header_read_as_data_beside_text_labels(write):
         load(path, header=False)
 
 
+@pytest.mark.parametrize(
+    "options", [{"scheme": LabelScheme("classes", ["x", "y", "z"])}, {"label_names": ["x", "y", "z"]}]
+)
+def test_header_read_as_data_where_the_labels_are_known(write, options):
+    path = write("a.csv", "left,right,gold\na,b,x\nc,d,z\n")
+    with pytest.raises(InputError, match=r"a\.csv:1: label 'gold' is none of the labels, this looks like a header"):
+        load(path, header=False, **options)
+
+
+def test_known_labels_of_another_spelling_are_no_header(write):
+    pairs, _, _ = load(write("a.csv", "a,b,yes\nc,d,no\n"), header=False, scheme=BINARY)
+    assert pairs.labels.tolist() == [1, 0]
+
+
+def test_missing_label_in_the_first_row_is_no_header(write):
+    with pytest.raises(InputError, match=r"a\.csv:1: label is missing"):
+        load(write("a.csv", "a,b,\nc,d,1\ne,f,0\n"), header=False)
+
+
 def test_header_read_as_a_pair_to_predict(write):
     with pytest.raises(InputError, match=r"a\.csv:1: 'sentence1' is the name of a column.*header"):
         load(write("a.csv", "sentence1,sentence2\na,b\n"), header=False, labelled=False)
@@ -213,6 +232,11 @@ def test_audit_of_duplicates_and_conflicts(write):
     assert audit.conflicting_pairs == 2
     assert audit.conflicting_places == [(f"{path}:2", f"{path}:4"), (f"{path}:7", f"{path}:8")]
     assert audit.class_counts == {"0": 3, "1": 4}
+
+
+def test_pair_with_three_labels_is_one_conflict(write):
+    path = write("a.csv", "sentence1,sentence2,label\na,b,0\na,b,1\na,b,2\n")
+    assert load(path)[2].conflicting_places == [(f"{path}:2", f"{path}:3")]
 
 
 def test_places_of_conflicts_are_capped(write):

@@ -43,6 +43,7 @@ def make_pairs(num_groups: int, group_size: int = 2) -> tuple[list[str], list[st
         ("cafe\u0301", "CAFÉ"),  # NFD and NFC
         (" two\u3000 words\n", "two words"),
         ("ﬁnger", "finger"),
+        ("\u0390", "\u0390".upper()),  # a Greek letter whose capital is three characters
     ],
 )
 def test_spellings_that_count_as_the_same_text(text, same):
@@ -69,7 +70,6 @@ def test_pairs_connect_through_either_column_and_through_chains():
 
 
 def test_many_repeats_of_one_pair_stay_connected():
-    # 256 equal edges would sum to 0 in eight bits
     assert connected_components(["a"] * 256 + ["z"], ["b"] * 256 + ["y"]).tolist() == [0] * 256 + [1]
 
 
@@ -134,6 +134,24 @@ def test_scores_are_spread_by_quintile():
     scores = np.sort(np.random.default_rng(0).uniform(0, 5, 1000)).astype(np.float32)
     rows = split_by_component(left, right, scores, FRACTIONS, seed=0)["test"]
     assert Counter((rows // 200).tolist()) == dict.fromkeys(range(5), 20)
+
+
+def test_components_of_every_size_are_spread_over_the_splits():
+    left = [f"group {row // 5}" for row in range(500)] + [f"single {row}" for row in range(500)]
+    right = [f"answer {row}" for row in range(1000)]
+    splits = split_by_component(left, right, None, FRACTIONS, seed=0)
+    assert {name: int((rows < 500).sum()) for name, rows in splits.items()} == {
+        "train": 400,
+        "validation": 50,
+        "test": 50,
+    }
+
+
+def test_no_small_split_is_one_big_component():
+    left = ["topic 1"] * 100 + ["topic 2"] * 90 + [f"single {row}" for row in range(810)]
+    right = [f"answer {row}" for row in range(1000)]
+    splits = split_by_component(left, right, None, FRACTIONS, seed=0)
+    assert set(range(190)) <= set(splits["train"].tolist())
 
 
 def test_same_seed_same_split_other_seed_another():

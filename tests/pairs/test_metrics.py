@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -123,17 +121,14 @@ def test_evaluate_interface_takes_a_threshold_and_recovers_from_a_failure():
     assert metric.compute(predictions=[0.3, 0.2], references=[1, 0], threshold=0.25)["accuracy"] == 1.0
 
 
-def test_metrics_alive_at_once_keep_their_pairs_apart_and_leave_no_files(tmp_path):
-    code = (
-        "from pair_pkg.pairs.metrics import PairMetrics\n"
-        "one, other = PairMetrics('binary'), PairMetrics('binary')\n"
-        "one.add_batch(predictions=[0.9], references=[1]); other.add_batch(predictions=[0.9, 0.8], references=[0, 0])\n"
-        "print(one.compute()['correct'], other.compute()['total'])\n"
-    )
-    environment = {"HOME": str(tmp_path), "PYTHONPATH": ":".join(filter(None, sys.path)), "HF_HUB_OFFLINE": "1"}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert run.stdout.split() == ["1", "2"]
-    assert not [path for path in tmp_path.rglob("*") if "evaluate" in path.parts or "pair_metrics" in path.parts]
+def test_metrics_alive_at_once_keep_their_pairs_apart_and_leave_no_files(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluate.config.HF_METRICS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    one, other = PairMetrics(BINARY), PairMetrics(BINARY)
+    one.add_batch(predictions=[0.9], references=[1])
+    other.add_batch(predictions=[0.9, 0.8], references=[0, 0])
+    assert (one.compute()["correct"], other.compute()["total"]) == (1, 2)
+    assert not list(tmp_path.iterdir())
 
 
 def test_format_accuracy_shows_the_counts():

@@ -1,0 +1,118 @@
+"""From what the user calls the pairs to splits that do not leak."""
+
+import logging
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pair_pkg.columns import TEST, TRAIN, VALIDATION
+from pair_pkg.data.labels import LabelScheme
+from pair_pkg.data.pairs import PairAudit, Pairs, load_pairs
+from pair_pkg.data.splits import connected_components, find_leaks, refuse_leaks, split_by_component
+from pair_pkg.errors import InputError
+from pair_pkg.stages.arguments import PairArguments
+
+logger = logging.getLogger("pair_pkg")
+
+
+@dataclass(frozen=True)
+class PairSplits:
+    """Pairs by split (train, validation, and test where there is one), with their labels' scheme."""
+
+    splits: dict[str, Pairs]
+    scheme: LabelScheme
+    accounting: dict[str, Any]
+
+
+def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> PairSplits:
+    """Read the labelled files, split what was not given, and refuse leaks. Raises ``InputError``."""
+    if not arguments.train_file:
+        raise InputError("no pairs: give --train_file")
+    splits: dict[str, Pairs] = {}
+    accounting: dict[str, Any] = {}
+    files = {TRAIN: arguments.train_file, VALIDATION: arguments.validation_file, TEST: arguments.test_file}
+    for name, paths in files.items():
+        if paths:
+            splits[name], scheme, audit = load_labelled(arguments, paths, scheme)
+            accounting[name] = asdict(audit)
+            _warn_of_conflicts(name, audit)
+    missing = _missing_splits(arguments)
+    if missing:
+        whole = splits[TRAIN]
+        fractions = {TRAIN: 1 - sum(missing.values()), **missing}
+        parts = split_by_component(whole.sentence1, whole.sentence2, whole.labels, fractions, arguments.split_seed)
+        splits |= {name: whole.subset(rows) for name, rows in parts.items()}
+    texts = {name: (pairs.sentence1, pairs.sentence2) for name, pairs in splits.items()}
+    leaks = find_leaks(texts)
+    refuse_leaks(leaks, arguments.allow_leaks, {name: pairs.places for name, pairs in splits.items()})
+    accounting |= {"pairs": {name: len(pairs) for name, pairs in splits.items()}, "leaks": len(leaks)}
+    return PairSplits(_limited(splits, arguments), scheme, accounting)
+
+
+def load_labelled(
+    arguments: PairArguments, paths: list[str], scheme: LabelScheme | None
+) -> tuple[Pairs, LabelScheme, PairAudit]:
+    """Read labelled pairs by the flags."""
+    return load_pairs(
+        paths,
+        labelled=True,
+        scheme=scheme,
+        label_column=arguments.label_column,
+        label_names=arguments.label_names,
+        label_range=tuple(arguments.label_range) if arguments.label_range else None,
+        label_kind=arguments.label_kind,
+        strict=arguments.strict,
+        **_reading(arguments),
+    )
+
+
+def load_unlabelled(arguments: PairArguments, paths: list[str]) -> Pairs:
+    """Read pairs to be scored, every row, in the order of the files."""
+    return load_pairs(paths, labelled=False, **_reading(arguments))[0]
+
+
+def components(pairs: Pairs) -> np.ndarray:
+    """The group of each pair that shares a text with another: (N,); such pairs are not independent."""
+    return connected_components(pairs.sentence1, pairs.sentence2)
+
+
+def describe(accounting: dict[str, Any], scheme: LabelScheme) -> list[str]:
+    """The pairs in words, a line each."""
+    counts = ", ".join(f"{name} {count:,}" for name, count in accounting["pairs"].items())
+    labels = f"{scheme.low:g} to {scheme.high:g}" if scheme.kind == "scores" else ", ".join(scheme.names)
+    return [f"pairs: {counts}; labels: {scheme.kind} ({labels})"]
+
+
+def _missing_splits(arguments: PairArguments) -> dict[str, float]:
+    """Shares of the training file that have to serve as validation and test."""
+    missing = {}
+    if not arguments.validation_file:
+        missing[VALIDATION] = arguments.validation_split_percentage / 100
+        if not arguments.test_file:
+            missing[TEST] = arguments.test_split_percentage / 100
+    return missing
+
+
+def _reading(arguments: PairArguments) -> dict[str, Any]:
+    return {
+        "sentence1_column": arguments.sentence1_column,
+        "sentence2_column": arguments.sentence2_column,
+        "header": arguments.header,
+        "encoding": arguments.encoding,
+        "delimiter": arguments.delimiter,
+    }
+
+
+def _limited(splits: dict[str, Pairs], arguments: PairArguments) -> dict[str, Pairs]:
+    limits = {name: arguments.max_eval_samples for name in splits} | {TRAIN: arguments.max_train_samples}
+    return {name: pairs.subset(range(min(limits[name] or len(pairs), len(pairs)))) for name, pairs in splits.items()}
+
+
+def _warn_of_conflicts(name: str, audit: PairAudit) -> None:
+    if audit.conflicting_pairs:
+        first, other = audit.conflicting_places[0]
+        logger.warning(
+            "%s: %d pairs stand there with two labels, such as %s and %s; all are kept",
+            name, audit.conflicting_pairs, first, other,
+        )  # fmt: skip

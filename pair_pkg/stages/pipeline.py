@@ -1,0 +1,213 @@
+"""``python -m pair_pkg pipeline RECIPE``: did adapting the encoder help the pairs, by how much, and how surely?
+
+Stage 1 runs once; stage 2 runs from the base and from the adapted checkpoint, with the same seeds and splits. The
+answer is a paired comparison on the test pairs. Every part is a run folder of its own, so a finished part is not run
+again, and a changed recipe runs what depends on the change.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pair_pkg.errors import InputError
+from pair_pkg.modeling.loading import resolve_package
+from pair_pkg.pairs.metrics import format_accuracy
+from pair_pkg.records import read_record, write_json
+from pair_pkg.report.plots import plot_comparison
+from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
+from pair_pkg.report.tables import comparison_table, format_table
+from pair_pkg.stages import adapt, finetune
+from pair_pkg.stages.predictions import Predictions, read_predictions
+from pair_pkg.stages.terminal import announce, set_up_logging
+from pair_pkg.training.settings import Setting, load_document, to_words
+
+BASE, ADAPTED = "base", "adapted"
+MAIN_METRIC = {"binary": "accuracy", "classes": "accuracy", "scores": "spearman"}
+RESAMPLES = 10_000
+BOOTSTRAP_SEED = 0
+RESULTS_NAME = "results.json"
+KEYS = {"base_model", "output_dir", "seeds", "mlm", "pairs"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to compare: the flags of both stages as words, and what the pipeline adds to them."""
+
+    base_model: str
+    output_dir: Path
+    seeds: tuple[int, ...]
+    mlm: list[str]
+    pairs: list[str]
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Parse, run both stages, print the answer; returns what ``results.json`` holds."""
+    set_up_logging()
+    parser = argparse.ArgumentParser(
+        prog="pair_pkg pipeline", description="Adapt, fine-tune with and without, compare."
+    )
+    parser.add_argument("recipe", help="YAML or JSON: base_model, output_dir, seeds, and the sections mlm and pairs")
+    parser.add_argument("--output_dir", help="another folder than the recipe's")
+    parser.add_argument("--seeds", nargs="+", type=int, help="other training seeds than the recipe's")
+    parser.add_argument("--base_model", help="another base checkpoint than the recipe's")
+    options = parser.parse_args(argv)
+    recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.base_model)
+    return run_pipeline(recipe)
+
+
+def read_recipe(
+    path: str, output_dir: str | None = None, seeds: Sequence[int] | None = None, base_model: str | None = None
+) -> Recipe:
+    """A recipe file, with what the command line puts over it. Raises ``InputError``."""
+    document = load_document(path)
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: a recipe is a mapping with the keys {', '.join(sorted(KEYS))}")
+    unknown = sorted(set(document) - KEYS)
+    if unknown:
+        raise InputError(f"{path}: {unknown[0]} is no key of a pipeline's recipe; take {', '.join(sorted(KEYS))}")
+    missing = sorted(KEYS - {"seeds"} - set(document))
+    if missing:
+        raise InputError(f"{path}: {missing[0]} is missing; a pipeline needs {', '.join(sorted(KEYS))}")
+    try:
+        chosen = tuple(int(seed) for seed in (seeds or document.get("seeds") or [42]))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: seeds must be whole numbers, such as [1, 2, 3]") from error
+    if len(set(chosen)) < len(chosen):
+        raise InputError(f"{path}: a seed stands twice; equal runs add no evidence")
+    return Recipe(
+        base_model=resolve_package(base_model or document["base_model"]),
+        output_dir=Path(output_dir or document["output_dir"]),
+        seeds=chosen,
+        mlm=_words(path, "mlm", document["mlm"]),
+        pairs=_words(path, "pairs", document["pairs"]),
+    )
+
+
+def run_pipeline(recipe: Recipe) -> dict[str, Any]:
+    """Run all parts that are not done, compare, write ``results.json`` and ``comparison.png``; returns the results."""
+    begin = time.perf_counter()
+    adapted_dir = recipe.output_dir / "mlm"
+    _headline("stage 1: adapt the base model to the corpus")
+    mlm_words = [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={adapted_dir}"]
+    adapt.run(mlm_words, replace_other=True)
+    folders: dict[str, list[Path]] = {BASE: [], ADAPTED: []}
+    for seed in recipe.seeds:
+        for name, model in ((BASE, recipe.base_model), (ADAPTED, str(adapted_dir))):
+            _headline(f"stage 2: fine-tune the {name} model, seed {seed}")
+            folder = recipe.output_dir / f"{name}-seed-{seed}"
+            part = ["--do_train", "--do_eval", "--do_predict", f"--seed={seed}"]
+            words = [*recipe.pairs, *part, f"--model_name_or_path={model}", f"--output_dir={folder}"]
+            finetune.run(words, replace_other=True)
+            folders[name].append(folder)
+    results = compare(folders, recipe.seeds, adapted_dir)
+    results["seconds"] = round(time.perf_counter() - begin, 1)
+    write_json(recipe.output_dir / RESULTS_NAME, results)
+    return results
+
+
+def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: Path) -> dict[str, Any]:
+    """The answer from finished runs: metrics with intervals, McNemar's test, one sentence; printed and returned."""
+    predictions = {name: [read_predictions(folder) for folder in parts] for name, parts in folders.items()}
+    first = predictions[BASE][0]
+    assert all(np.array_equal(first.labels, other.labels) for parts in predictions.values() for other in parts)
+    scores = {name: np.stack([part.scores for part in parts]) for name, parts in predictions.items()}
+    differences = compare_metrics(
+        first.kind,
+        first.labels,
+        scores[BASE],
+        scores[ADAPTED],
+        groups=first.groups(),
+        num_resamples=RESAMPLES,
+        seed=BOOTSTRAP_SEED,
+    )
+    main_metric = MAIN_METRIC[first.kind]
+    answer = verdict(differences[main_metric], main_metric)
+    tests = {f"seed {seed}": _mcnemar(*pair) for seed, *pair in zip(seeds, predictions[BASE], predictions[ADAPTED])}
+    records = {name: [read_record(folder) for folder in parts] for name, parts in folders.items()}
+    stage1 = read_record(adapted_dir)
+    plot_comparison(differences, adapted_dir.parent / "comparison.png")
+    _print_answer(differences, answer, tests, records, stage1, adapted_dir.parent)
+    return {
+        "answer": answer.answer,
+        "sentence": answer.sentence,
+        "main_metric": main_metric,
+        "seeds": list(seeds),
+        "test_pairs": len(first.labels),
+        "comparison": {name: asdict(difference) for name, difference in differences.items()},
+        "mcnemar": {name: asdict(test) if test else None for name, test in tests.items()},
+        "baselines": records[BASE][0]["metrics"].get("baselines"),
+        "perplexity": {"before": _perplexity(stage1, before=True), "after": _perplexity(stage1)},
+        "runs": {
+            name: [
+                {"folder": str(folder), "metrics": record["metrics"]} for folder, record in zip(folders[name], parts)
+            ]
+            for name, parts in records.items()
+        },
+        "adapted": {"folder": str(adapted_dir), "metrics": stage1["metrics"], "corpus": stage1["corpus"]},
+    }
+
+
+def _words(path: str, section: str, settings: Any) -> list[str]:
+    """A section's flags as words of its door's command line."""
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: {section} must be a mapping of flags, one `flag: value` a line")
+    values = {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
+    return to_words([Setting(name, None if value == [None] else tuple(value)) for name, value in values.items()])
+
+
+def _mcnemar(base: Predictions, adapted: Predictions) -> McNemar | None:
+    """The exact test of one seed; None for scores, which are neither right nor wrong."""
+    if base.kind == "scores":
+        return None
+    return mcnemar_exact(base.correct(), adapted.correct())
+
+
+def _perplexity(record: dict[str, Any], before: bool = False) -> float | None:
+    metrics = record["metrics"].get("before", {}) if before else record["metrics"]
+    return metrics.get("eval_perplexity")
+
+
+def _print_answer(
+    differences: dict[str, Difference],
+    answer: Verdict,
+    tests: dict[str, McNemar | None],
+    records: dict[str, list[dict[str, Any]]],
+    stage1: dict[str, Any],
+    output_dir: Path,
+) -> None:
+    _headline("the answer")
+    announce(comparison_table(differences), "")
+    rows = [[name, *_test_row(name, parts)] for name, parts in _by_run(records).items()]
+    announce(format_table(["run", "test accuracy" if rows[0][1] else "", "seconds"], rows, "lrr"), "")
+    for name, test in tests.items():
+        if test:
+            announce(
+                f"McNemar, {name}: {test.only_base} pairs right with the base only, {test.only_adapted} with the "
+                f"adapted only, p = {test.p_value:.3f}"
+            )
+    before, after = _perplexity(stage1, before=True), _perplexity(stage1)
+    if before and after:
+        announce(f"perplexity of held-out documents: {before:,.2f} before, {after:,.2f} after")
+    announce("", answer.sentence, "")
+    announce(f"written to {output_dir}: {RESULTS_NAME}, comparison.png, and a folder for each run")
+
+
+def _by_run(records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{name}, seed {record['identity']['seed']}": record["metrics"] for name in records for record in records[name]
+    }
+
+
+def _test_row(name: str, metrics: dict[str, Any]) -> list[str]:
+    test = metrics["test"]
+    accuracy = format_accuracy(test["correct"], test["total"]) if "correct" in test else ""
+    return [accuracy, f"{metrics.get('train_runtime', 0):.0f}"]
+
+
+def _headline(text: str) -> None:
+    announce("", f"== {text}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from language import SLOT, Concept, Meaning, Words, draw_meaning, is_sound, load_sections, narrow, polish, slots_of
 
 SAME_TEMPLATE_FRACTION = 0.4  # of the groups: only names differ, so word overlap is high in both labels
-CROSSED_FRACTION = 0.7  # of the groups: a look-alike is worded as differently as a paraphrase
+CROSSED_FRACTION = 0.8  # of the groups: a look-alike is worded as differently as a paraphrase
 RENAME_FRACTION = 0.75  # of the slots in a paraphrase get another name
 CASUAL_FRACTION = 0.05  # of the questions are typed without a capital and a closing mark
 TYPO_FRACTION = 0.02

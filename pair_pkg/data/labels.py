@@ -63,7 +63,7 @@ class LabelScheme:
             return self._encode_score(key, place)
         if key not in self._ids:
             raise InputError(
-                f"{place}: label {str(value)!r} is none of {', '.join(self.names)}; fix the row or give --label_names"
+                f"{place}: label {str(value)!r} is none of {', '.join(self.names)}; fix the row or give --class_names"
             )
         return self._ids[key]
 
@@ -198,15 +198,15 @@ def _refuse_contradiction(
     label_names: Sequence[str] | None, label_range: tuple[float, float] | None, kind: LabelKind | None
 ) -> None:
     if label_names is not None and (label_range is not None or kind == "scores"):
-        raise InputError("--label_names is for classes, --label_range and scores are not; give one of them")
+        raise InputError("--class_names is for classes, --label_range and scores are not; give one of them")
     if label_range is not None and kind in ("binary", "classes"):
         raise InputError(f"--label_range is for scores, and the labels are said to be {kind}; give one of them")
     if label_range is not None and not label_range[0] < label_range[1]:
         raise InputError(f"--label_range {label_range[0]} {label_range[1]}: the first must be below the second")
     if label_names is not None:
-        different = {label_key(name, "--label_names") for name in label_names}
+        different = {label_key(name, "--class_names") for name in label_names}
         if len(different) < max(2, len(label_names)):
-            raise InputError(f"--label_names {' '.join(label_names)}: at least two names, all different, are needed")
+            raise InputError(f"--class_names {' '.join(label_names)}: at least two names, all different, are needed")
 
 
 def _class_scheme(names: list[str], kind: LabelKind | None) -> LabelScheme:
@@ -247,7 +247,7 @@ def _refuse_mixture(seen: dict[str, _DistinctLabel], numbers: set[str]) -> None:
     odd = next(label for key, label in seen.items() if (key in numbers) != text_is_odd)
     found, others = ("text", "numbers") if text_is_odd else ("a number", "text")
     raise InputError(
-        f"{odd.place}: label {odd.spelling!r} is {found} where others are {others}; fix the row or give --label_names"
+        f"{odd.place}: label {odd.spelling!r} is {found} where others are {others}; fix the row or give --class_names"
     )
 
 
@@ -263,7 +263,7 @@ def _detect_numbers(seen: dict[str, _DistinctLabel], kind: LabelKind | None) -> 
         return LabelScheme("classes", names)
     raise InputError(
         f"{seen[names[0]].place}: labels are {len(names)} whole numbers from {names[0]} to {names[-1]}, classes or "
-        "scores; give --label_range for scores or --label_names for classes"
+        "scores; give --label_range for scores or --class_names for classes"
     )
 
 
@@ -274,7 +274,7 @@ def _detect_names(seen: dict[str, _DistinctLabel], kind: LabelKind | None) -> La
     if len(names) > MAX_CLASSES and kind != "classes":
         raise InputError(
             f"{seen[next(iter(seen))].place}: {len(names)} different labels ({_listing(names)}); "
-            "mend --label_column or give --label_names"
+            "mend --label_column or give --class_names"
         )
     return _class_scheme(names, kind)
 
@@ -285,7 +285,7 @@ def _two_names(names: list[str]) -> LabelScheme:
     if _is_opposite(second, first):
         return LabelScheme("binary", names[::-1])
     if not _is_opposite(first, second):
-        logger.warning("labels: %r is taken as negative, %r as positive; --label_names tells otherwise", *names)
+        logger.warning("labels: %r is taken as negative, %r as positive; --class_names tells otherwise", *names)
     return LabelScheme("binary", names)
 
 

@@ -41,6 +41,7 @@ class PairRows(Dataset):
         flat: bool,
         with_rows: bool = False,
     ):
+        self.max_seq_length = max_seq_length
         self.template = pair_template(tokenizer)
         self.has_token_types = "token_type_ids" in tokenizer.model_input_names
         self.pads_left = tokenizer.padding_side == "left"

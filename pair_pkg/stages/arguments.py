@@ -14,7 +14,7 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "checkpoint to start from: a folder, package:NAME/FOLDER of an installed package, or a name on the Hub"
+            "help": "checkpoint to start from: a folder, package:NAME/FOLDER in an installed package, or a Hub name"
         },
     )
     config_name: str | None = field(default=None, metadata={"help": "configuration, if not the checkpoint's own"})
@@ -184,7 +184,7 @@ class PairArguments:
         default=None,
         metadata={"help": "what labels are; unset: detected", "choices": ["binary", "classes", "scores"]},
     )
-    label_names: list[str] | None = field(
+    class_names: list[str] | None = field(
         default=None, metadata={"help": "labels in the order of their ids, the positive one last", "nargs": "+"}
     )
     label_range: list[float] | None = field(

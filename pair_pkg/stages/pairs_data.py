@@ -59,7 +59,7 @@ def load_labelled(
         labelled=True,
         scheme=scheme,
         label_column=arguments.label_column,
-        label_names=arguments.label_names,
+        label_names=arguments.class_names,
         label_range=tuple(arguments.label_range) if arguments.label_range else None,
         label_kind=arguments.label_kind,
         strict=arguments.strict,

@@ -124,7 +124,8 @@ class StageTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         columns = self.score_dataset(dataloader)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.row_metrics(columns).items()}
+        numbers = {name: value for name, value in self.row_metrics(columns).items() if isinstance(value, int | float)}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(columns["row"]))
 
     def score_dataset(self, dataloader: DataLoader) -> dict[str, np.ndarray]:

@@ -55,7 +55,7 @@ def test_classes_are_not_booleans():
 
 @pytest.mark.parametrize("value", ["maybe", 2, "0.5", "1_0"])
 def test_label_that_is_none_of_the_labels(value):
-    with pytest.raises(InputError, match=rf"^a\.csv:4: label '{value}' is none of 0, 1; .*--label_names"):
+    with pytest.raises(InputError, match=rf"^a\.csv:4: label '{value}' is none of 0, 1; .*--class_names"):
         LabelScheme("binary", ["0", "1"]).encode(value, "a.csv:4")
 
 
@@ -159,7 +159,7 @@ def test_class_numbers_are_sorted_as_numbers():
 
 @pytest.mark.parametrize("values", [["1", "2", "3"], ["0", "1", "3"], [str(value) for value in range(21)]])
 def test_whole_numbers_in_doubt_need_a_word(values):
-    with pytest.raises(InputError, match=r"^f\.csv:1: .*classes or scores; give --label_range .*--label_names"):
+    with pytest.raises(InputError, match=r"^f\.csv:1: .*classes or scores; give --label_range .*--class_names"):
         detect(values)
     assert detect(values, kind="classes") == LabelScheme("classes", values)
 
@@ -226,7 +226,7 @@ def test_null_and_nan_are_placed():
 
 def test_many_texts_are_a_wrong_column_unless_named():
     names = [f"name{i}" for i in range(21)]
-    with pytest.raises(InputError, match="21 different labels .*--label_column.*--label_names"):
+    with pytest.raises(InputError, match="21 different labels .*--label_column.*--class_names"):
         detect(names)
     assert detect(names, label_names=names).num_classes == 21
 
@@ -249,8 +249,8 @@ def test_kind_is_followed_or_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"label_names": ["a", "b"], "label_range": (0, 1)}, "--label_names is for classes"),
-        ({"label_names": ["a", "b"], "kind": "scores"}, "--label_names is for classes"),
+        ({"label_names": ["a", "b"], "label_range": (0, 1)}, "--class_names is for classes"),
+        ({"label_names": ["a", "b"], "kind": "scores"}, "--class_names is for classes"),
         ({"label_range": (0, 1), "kind": "binary"}, "--label_range is for scores"),
         ({"label_range": (1, 0)}, "the first must be below"),
         ({"label_names": ["a", "A"]}, "at least two names"),

@@ -19,7 +19,7 @@ class Document:
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of document: its beats (lists of templates, led by ``?`` where optional), voice and limits."""
+    """A kind of document: its beats (lists of templates, led by a mark where optional), voice and limits."""
 
     name: str
     beats: tuple[tuple[str, ...], ...]
@@ -49,8 +49,7 @@ def build_documents(
 
 def build_document(kind: Kind, frames: dict[str, Frame], words: Words, known: set[str], rng: random.Random) -> Document:
     """Word one document: all its beats speak about the same concepts, each time by another name."""
-    beats = [beat for beat in kind.beats if beat[0] != "?" or rng.random() < OPTIONAL_FRACTION]
-    choices = [expand(beat, frames, kind.voice) for beat in beats]
+    choices = [expand(beat, frames, kind.voice) for beat in draw_beats(kind.beats, rng)]
     slots = [slot for choice in choices for template, _ in choice for slot in slots_of(template)]
     meaning = draw_meaning(slots, narrow(words, kind.only), rng)
     sentences = []
@@ -65,12 +64,23 @@ def build_document(kind: Kind, frames: dict[str, Frame], words: Words, known: se
     return Document(kind.name, tuple(sentences))
 
 
+def draw_beats(beats: tuple[tuple[str, ...], ...], rng: random.Random) -> list[tuple[str, ...]]:
+    """Leave out optional beats (``?``) at times, and with each the beats that hang on it (``+``)."""
+    drawn, is_kept = [], True
+    for beat in beats:
+        if beat[0] != "+":
+            is_kept = beat[0] != "?" or rng.random() < OPTIONAL_FRACTION
+        if is_kept:
+            drawn.append(beat)
+    return drawn
+
+
 def expand(beat: tuple[str, ...], frames: dict[str, Frame], voice: str) -> list[tuple[str, str]]:
     """The templates of a beat, each with its voice: those of a frame, in the customer's, stand for ``@frame``."""
     templates: list[tuple[str, str]] = []
     for line in beat:
         if line.startswith("@"):
             templates += [(template, "I") for template in frames[line[1:]].templates]
-        elif line != "?":
+        elif line not in ("?", "+"):
             templates.append((line, voice))
     return templates

@@ -2,7 +2,7 @@
 
 import random
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,10 +21,10 @@ class Concept:
 
     key: str
     names: tuple[str, ...]
-    scope: frozenset[str] = frozenset()
-    kind: str = ""
-    block: int = 0  # concepts of one section and block are look-alikes
-    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
+    scope: frozenset[str]
+    kind: str
+    block: int  # concepts of one section and block are look-alikes
+    facts: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 Words = dict[str, list[Concept]]  # a section's name -> its concepts, in the order of the file
@@ -61,7 +61,7 @@ def parse_concept(line: str, kind: str, block: int) -> Concept:
     """
     head, colon, names = line.partition(": ")
     key, _, scope = head.partition(" @ ")
-    return Concept(key, tuple((names if colon else line).split(" | ")), frozenset(scope.split()), kind, block, {})
+    return Concept(key, tuple((names if colon else line).split(" | ")), frozenset(scope.split()), kind, block)
 
 
 def load_sections(path: Path) -> Iterator[tuple[str, list[str]]]:

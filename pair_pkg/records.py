@@ -56,9 +56,14 @@ def read_json(path: str | os.PathLike) -> Any:
 
 
 def read_record(run_dir: str | os.PathLike) -> dict | None:
-    """The record of a run's folder, or None where it has none."""
+    """The record of a run's folder, or None where it has none. Raises ``InputError`` where it is damaged."""
     path = Path(run_dir) / RECORD_NAME
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: is no record of a run; remove the file or restore it from a copy")
+    return record
 
 
 def write_record(run_dir: str | os.PathLike, record: dict) -> None:

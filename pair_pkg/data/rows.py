@@ -28,7 +28,8 @@ class Rows:
 
     def take(self, num_rows: int) -> "Rows":
         """The first ``num_rows`` rows."""
-        return Rows(self.starts, self.lengths, self.row_offsets[: num_rows + 1])
+        row_offsets = self.row_offsets[: num_rows + 1]
+        return Rows(self.starts[: row_offsets[-1]], self.lengths[: row_offsets[-1]], row_offsets)
 
 
 def split_documents(num_documents: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

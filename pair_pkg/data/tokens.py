@@ -6,6 +6,7 @@ so a store that exists is whole.
 """
 
 import json
+import os
 import shutil
 import tempfile
 from array import array
@@ -19,6 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.errors import InputError
 from pair_pkg.records import fingerprint, read_json, write_json
 
 CHUNK_CHARACTERS = 2_000_000  # tokenized at a time: keeps all cores busy, and memory flat at about 300 MB
@@ -44,7 +46,7 @@ class TokenStore:
 
 
 def load_or_build_store(
-    cache_dir: Path,
+    cache_dir: str | Path,
     source_fingerprint: str,
     tokenizer: PreTrainedTokenizerFast,
     read_texts: Callable[[], Iterable[str]],
@@ -59,12 +61,24 @@ def load_or_build_store(
     of the reading. Both are called only where the store has to be built.
     """
     key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer)])
-    store_dir = Path(cache_dir) / f"tokens-{key}"
+    store_dir = open_cache(cache_dir) / f"tokens-{key}"
     if overwrite and store_dir.exists():
         shutil.rmtree(store_dir)
     if not (store_dir / STORE_NAME).is_file():
         _build_store(store_dir, tokenizer, read_texts, read_accounting, quiet)
     return load_store(store_dir)
+
+
+def open_cache(cache_dir: str | Path) -> Path:
+    """The cache folder, made where it is missing. Raises ``InputError`` where it cannot be."""
+    path = Path(cache_dir).expanduser()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be made ({error.strerror}); give another --token_cache_dir") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise InputError(f"{path}: may not be written; give another --token_cache_dir, or change its permissions")
+    return path
 
 
 def load_store(store_dir: Path) -> TokenStore:
@@ -78,8 +92,9 @@ def load_store(store_dir: Path) -> TokenStore:
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
-    """A short sha256 of everything that decides how the tokenizer cuts a text."""
-    return fingerprint(json.loads(tokenizer.backend_tokenizer.to_str()))
+    """A short sha256 of everything that decides how the tokenizer cuts a text; a length limit is not of it."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    return fingerprint({**state, "truncation": None, "padding": None})  # left there by whoever called it last
 
 
 def special_affixes(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
@@ -100,7 +115,6 @@ def _build_store(
     quiet: bool,
 ) -> None:
     dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
-    store_dir.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=store_dir.parent, prefix=f".{store_dir.name}."))
     try:
         offsets, unknown = array("q", [0]), 0
@@ -113,10 +127,20 @@ def _build_store(
         np.save(building / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
         accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
         write_json(building / STORE_NAME, {"dtype": dtype.name, "accounting": accounting})
-        building.rename(store_dir)
+        _rename_unless_built(building, store_dir)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _rename_unless_built(building: Path, store_dir: Path) -> None:
+    """Put a store into its place; one that another run has put there meanwhile is as good, and stays."""
+    try:
+        building.rename(store_dir)
+    except OSError:
+        if not (store_dir / STORE_NAME).is_file():
+            raise
+        shutil.rmtree(building)
 
 
 def _tokenize(

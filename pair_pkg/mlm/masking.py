@@ -37,7 +37,9 @@ class Masking:
         rounding = self._uniform(_ROUNDING, epoch, positions[first])
         num_predicted = np.clip(np.floor(wish + rounding).astype(np.int64), 1, counts)
         row_index = np.repeat(np.arange(len(rows)), counts)
-        order = np.argsort(row_index + self._uniform(_CHOICE, epoch, positions), kind="stable")
+        # whole numbers: in row_index + draw the draw's last bits would depend on the row's place in the batch
+        draws = (self._uniform(_CHOICE, epoch, positions) * (1 << 32)).astype(np.int64)
+        order = np.argsort((row_index << 32) + draws, kind="stable")
         rank = np.arange(len(positions)) - np.repeat(first, counts)
         chosen = np.zeros(len(positions), dtype=bool)
         chosen[order[rank < num_predicted[row_index]]] = True

@@ -8,30 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from pair_pkg.errors import InputError, one_line
+from pair_pkg.modeling.sources import (
+    refuse_foreign_code,
+    refuse_without_config,
+    refuse_without_tokenizer,
+    refuse_without_weights,
+)
 
 logger = logging.getLogger("pair_pkg")
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "tokenizer.model",
-)
-WEIGHT_FILES = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-MAX_UNKNOWN_FRACTION = 0.05  # of a corpus's tokens: above it most models learn the unknown token, not the domain
+MAX_UNKNOWN_FRACTION = 0.05  # of all tokens: above it most models learn the unknown token, not the domain
 
 # Names that the architectures give to one thing.
 HIDDEN_DROPOUTS = ("hidden_dropout_prob", "hidden_dropout", "dropout", "mlp_dropout", "embedding_dropout")
@@ -57,21 +48,25 @@ def resolve_package(name: str | None) -> str | None:
 
 def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder or Hub repository. Raises ``InputError`` where there is none or it is empty."""
-    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in TOKENIZER_FILES):
-        raise InputError(f"{name}: holds no tokenizer (none of {', '.join(TOKENIZER_FILES)}); give --tokenizer_name")
-    tokenizer = _load(name, "tokenizer", lambda: AutoTokenizer.from_pretrained(name, use_fast=True, **hub))
+    refuse_without_tokenizer(name)
+    _load(name, "tokenizer", lambda: refuse_foreign_code(name, ("config.json", "tokenizer_config.json"), hub))
+    load = lambda: AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **hub)  # noqa: E731
+    tokenizer = _load(name, "tokenizer", load)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{name}: {type(tokenizer).__name__} has no fast version; save one as tokenizer.json")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise InputError(f"{name}: the tokenizer holds special tokens only; its vocabulary file was not read")
+    unknown = getattr(tokenizer.backend_tokenizer.model, "unk_token", None)
+    if unknown and unknown not in tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False):
+        raise InputError(f"{name}: the vocabulary lacks its own unknown token {unknown}; fetch its file again")
     return tokenizer
 
 
 def load_config(name: str, **hub: Any) -> PreTrainedConfig:
-    """The configuration of a folder or Hub repository."""
-    if Path(name).is_dir() and not Path(name, "config.json").is_file():
-        raise InputError(f"{name}: holds no config.json; give the folder of a whole checkpoint")
-    return _load(name, "config.json", lambda: AutoConfig.from_pretrained(name, **hub))
+    """The configuration of a folder or Hub repository. Raises ``InputError`` where it is broken or names code."""
+    refuse_without_config(name)
+    _load(name, "config.json", lambda: refuse_foreign_code(name, ("config.json",), hub))
+    return _load(name, "config.json", lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **hub))
 
 
 def load_model(
@@ -79,16 +74,28 @@ def load_model(
 ) -> nn.Module:
     """A model with a head, its encoder whole and finite, in float32.
 
-    ``auto_class`` is one of transformers' ``AutoModelFor...``. Pickles are read with ``weights_only``. Raises
-    ``InputError`` for missing, broken or foreign weights.
+    ``auto_class`` is one of transformers' ``AutoModelFor...``. A head that is missing, or of another number of
+    outputs, is drawn anew where it may be. Pickles are read with ``weights_only``. Raises ``InputError`` for missing,
+    broken or foreign weights.
     """
-    if Path(name).is_dir() and not any(Path(name, file).is_file() for file in WEIGHT_FILES):
-        raise InputError(f"{name}: holds no weights (none of {', '.join(WEIGHT_FILES)}); give a whole checkpoint")
+    refuse_without_weights(name)
+    if type(config) not in auto_class._model_mapping:
+        kind = auto_class.__name__.removeprefix("AutoModelFor")
+        raise InputError(
+            f"{name}: a {config.model_type} model is none for {kind}; take an encoder such as bert, roberta, modernbert"
+        )
     load = lambda: auto_class.from_pretrained(  # noqa: E731
-        name, config=config, dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=False, **hub
+        name,
+        config=config,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # judged below, where the encoder and the head are told apart
+        trust_remote_code=False,
+        **hub,
     )
     model, info = _load(name, "model", load)
-    _refuse_holes(name, model, info["missing_keys"], head_may_be_new)
+    _refuse_misfits(name, model, info)
+    _judge_missing(name, model, info, head_may_be_new)
     for parameter_name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise InputError(f"{name}: the weights {parameter_name} hold NaN or infinity; take an earlier checkpoint")
@@ -103,7 +110,10 @@ def carry_pooler(model: nn.Module, name: str, **hub: Any) -> bool:
     """
     if getattr(model.base_model, "pooler", nn.Identity()) is not None:
         return False  # the architecture has none, or has it anyway
-    base, info = _load(name, "model", lambda: AutoModel.from_pretrained(name, output_loading_info=True, **hub))
+    load = lambda: AutoModel.from_pretrained(  # noqa: E731
+        name, config=model.config, output_loading_info=True, trust_remote_code=False, **hub
+    )
+    base, info = _load(name, "model", load)
     if any("pooler" in key for key in info["missing_keys"]) or getattr(base, "pooler", None) is None:
         return False
     model.base_model.pooler = base.pooler.float().requires_grad_(False)
@@ -127,11 +137,11 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerFast, config: PreTrainedConfi
 
 
 def check_unknown_fraction(unknown: int, tokens: int, tokenizer_name: str) -> None:
-    """Refuse a corpus whose tokens are too often unknown to the tokenizer. Raises ``InputError``."""
+    """Refuse texts whose tokens are too often unknown to the tokenizer. Raises ``InputError``."""
     if tokens and unknown / tokens > MAX_UNKNOWN_FRACTION:
         raise InputError(
             f"{tokenizer_name}: {unknown:,} of {tokens:,} tokens ({unknown / tokens:.1%}) are unknown to it, "
-            f"more than {MAX_UNKNOWN_FRACTION:.0%}; take a model of the corpus's language, or check --encoding"
+            f"more than {MAX_UNKNOWN_FRACTION:.0%}; take a model of the text's language, or check --encoding"
         )
 
 
@@ -173,11 +183,33 @@ def set_dropout(config: PreTrainedConfig, hidden: float | None, attention: float
             setattr(config, name, probability)
 
 
-def _refuse_holes(name: str, model: nn.Module, missing: list[str], head_may_be_new: bool) -> None:
+def _refuse_misfits(name: str, model: nn.Module, info: dict[str, Any]) -> None:
+    """Refuse encoder weights that are of another size than config.json says, or that it has no place for."""
+    prefix = f"{model.base_model_prefix}."
+    for key, found, expected in sorted(info["mismatched_keys"]):
+        if key.startswith(prefix):
+            raise InputError(
+                f"{name}: {key} is {tuple(found)} in the weights and {tuple(expected)} by config.json; "
+                "the two are of different models, give a whole checkpoint"
+            )
+    surplus = sorted(
+        key
+        for key in info["unexpected_keys"]
+        if key.startswith(prefix) and key.endswith((".weight", ".bias")) and "pooler" not in key
+    )
+    if surplus:
+        raise InputError(
+            f"{name}: {len(surplus)} encoder weights have no place in the model of config.json, such as {surplus[0]}; "
+            "the two are of different models, give a whole checkpoint"
+        )
+
+
+def _judge_missing(name: str, model: nn.Module, info: dict[str, Any], head_may_be_new: bool) -> None:
     """Refuse a checkpoint that lacks encoder weights: transformers would fill them with random numbers."""
+    new = {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}
     inside = {key for key, _ in model.base_model.named_parameters(prefix=model.base_model_prefix)}
-    holes = sorted(key for key in missing if key in inside and "pooler" not in key)
-    heads = sorted(key for key in missing if key not in inside)
+    holes = sorted(key for key in new if key in inside and "pooler" not in key)
+    heads = sorted(new.difference(holes))
     if holes:
         raise InputError(
             f"{name}: {len(holes)} encoder weights are missing, such as {holes[0]}; the checkpoint is of another "
@@ -195,9 +227,16 @@ def _load(name: str, what: str, load: Callable[[], Any]) -> Any:
     transformers_logging.set_verbosity_error()
     try:
         return load()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError, EOFError) as error:
+    except InputError:
+        raise
+    except pickle.UnpicklingError as error:  # its own text recommends to switch the protection off
+        raise InputError(
+            f"{name}: the {what} is a damaged pickle, or one that would run code, which is never done; "
+            "fetch it again, or take its safetensors"
+        ) from error
+    except Exception as error:  # only the library's code runs here, and on a broken file it raises anything at all
         reason = one_line(str(error))[:300]
-        cure = "check the folder" if Path(name).exists() else "check the name, or the network and --token for the Hub"
+        cure = "fetch its files again" if Path(name).exists() else "check the name, or the network and --token"
         raise InputError(f"{name}: the {what} cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error
     finally:
         transformers_logging.set_verbosity(verbosity)

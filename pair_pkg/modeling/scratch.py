@@ -42,21 +42,21 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def build_config(model_type: str, overrides: str | None, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
     """The default configuration of an architecture with ``name=value,name=value`` put over it, sized for a tokenizer.
 
-    Raises ``InputError`` for an unknown architecture or setting.
+    Raises ``InputError`` for an unknown architecture or setting, and for settings that do not go together.
     """
     if model_type not in CONFIG_MAPPING:
         raise InputError(f"--model_type {model_type}: no architecture of transformers has this name; bert, say, is one")
-    config = CONFIG_MAPPING[model_type]()
-    config.vocab_size = len(tokenizer)
-    for name in ("pad", "cls", "sep", "bos", "eos"):
-        token_id = getattr(tokenizer, f"{name}_token_id", None)
-        if hasattr(config, f"{name}_token_id"):
-            setattr(config, f"{name}_token_id", token_id)
+    default = CONFIG_MAPPING[model_type]()
+    names = ("pad", "cls", "sep", "bos", "eos")
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id", None) for name in names}
+    settings = {name: value for name, value in ids.items() if hasattr(default, name)}
     try:
-        config.update_from_string(overrides) if overrides else None
-    except (ValueError, KeyError) as error:
+        default.update_from_string(overrides or f"vocab_size={len(tokenizer)}")  # gives the values their types
+        chosen = [item.split("=")[0] for item in (overrides or "").split(",") if item]
+        settings |= {"vocab_size": len(tokenizer), **{name: getattr(default, name) for name in chosen}}
+        return CONFIG_MAPPING[model_type](**settings)  # anew, so that what a setting decides follows it
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"--config_overrides {overrides!r}: {error}; write name=value,name=value") from error
-    return config
 
 
 def build_masked_lm(config: PreTrainedConfig, seed: int) -> nn.Module:

@@ -57,50 +57,44 @@ class PairRows(Dataset):
         columns = [[number[text] for text in column] for column in (pairs.sentence1, pairs.sentence2)]
         chosen = np.array(columns, dtype=np.int64).T  # (R, 2)
         whole = np.diff(offsets)[chosen]
-        kept = truncate_longest_first(whole, max_seq_length - self.num_special)
+        num_special = sum(piece.sentence is None for piece in self.template)
+        kept = truncate_longest_first(whole, max_seq_length - num_special)
         cut = whole - kept if tokenizer.truncation_side == "left" else 0
         self.num_truncated = int((kept < whole).any(1).sum())
         # special tokens stand before the texts in one array, so that every piece of a pair is a range of it
         self.ids = np.concatenate([[piece.token_id for piece in self.template], text_ids]).astype(np.int32)
         self.starts = offsets[chosen] + cut + len(self.template)  # (R, 2)
         self.lengths = kept  # (R, 2)
+        self.num_tokens = kept.sum(1) + num_special  # (R,)
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.num_tokens)
 
     def __getitem__(self, item: Item) -> Item:
         return item
 
-    @property
-    def num_special(self) -> int:
-        """Special tokens of a pair."""
-        return sum(piece.sentence is None for piece in self.template)
-
     def row_tokens(self) -> np.ndarray:
         """Tokens of each pair, special tokens included: (R,)."""
-        return self.lengths.sum(1) + self.num_special
+        return self.num_tokens
 
     def build_batch(self, items: Sequence[Item]) -> dict[str, Any]:
         """The batch of some pairs."""
         rows = np.array([item.row for item in items])
-        rows = rows[np.argsort(-self.row_tokens_of(rows), kind="stable")]
+        rows = rows[np.argsort(-self.num_tokens[rows], kind="stable")]
+        counted = rows[:0] if items[0].is_filler else rows
         starts, counts = self._pieces_of(rows)
         input_ids = self.ids[_ranges(starts.ravel(), counts.ravel())].astype(np.int64)
         types = np.tile([piece.token_type for piece in self.template], len(rows))
         token_type_ids = np.repeat(types, counts.ravel())
-        lengths = counts.sum(1)
-        counted = rows[:0] if items[0].is_filler else rows
-        batch = self._arrange_flat if self.flat else self._arrange_padded
-        tensors = batch(torch.from_numpy(input_ids), torch.from_numpy(token_type_ids), lengths, len(counted))
+        arrange = self._arrange_flat if self.flat else self._arrange_padded
+        batch = arrange(
+            torch.from_numpy(input_ids), torch.from_numpy(token_type_ids), self.num_tokens[rows], len(counted)
+        )
         if self.targets is not None:
-            tensors["labels"] = torch.from_numpy(self.targets[counted])
+            batch["labels"] = torch.from_numpy(self.targets[counted])
         if self.with_rows:
-            tensors["rows"] = torch.from_numpy(counted)
-        return tensors
-
-    def row_tokens_of(self, rows: np.ndarray) -> np.ndarray:
-        """Tokens of some pairs, special tokens included."""
-        return self.lengths[rows].sum(1) + self.num_special
+            batch["rows"] = torch.from_numpy(counted)
+        return batch
 
     def _pieces_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the pieces of the pairs lie in ``ids``, and how long they are: (B, P) each."""

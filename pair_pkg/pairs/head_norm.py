@@ -21,7 +21,7 @@ def add_head_norm(model: nn.Module) -> nn.Module:
     linear layer is known.
     """
     owner, name = _final_place(model)
-    linear = getattr(owner, name)
+    linear = getattr(owner, name, None)
     if not isinstance(linear, nn.Linear):
         raise InputError(f"--head_norm batch: no linear classifier is known in {type(model).__name__}; leave it out")
     for child in owner.children():
@@ -67,7 +67,8 @@ class HeadNorm(nn.Module):
     Training takes the statistics of the micro-batch, as if its rows lay in one process, and evaluation the running
     ones. A training micro-batch of one row in all has no variance: it takes the running statistics and leaves them
     alone. Accumulated micro-batches each have their own statistics, so 4 x 4 is not 16. Every process must take part
-    in every training step, if only with no rows. (``nn.SyncBatchNorm`` needs a GPU.)
+    in every training step, if only with no rows; a stock forward, on padded batches, brings the row of its filler.
+    (``nn.SyncBatchNorm`` needs a GPU.)
     """
 
     def __init__(self, width: int):
@@ -93,8 +94,7 @@ class HeadNorm(nn.Module):
             share = MOMENTUM * enough
             self.running_mean.lerp_(mean, share)
             self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)  # unbiased, as torch keeps it
-        running = self.running_mean.clone(), self.running_var.clone()
-        return torch.where(enough, mean, running[0]), torch.where(enough, variance, running[1])
+        return torch.where(enough, mean, self.running_mean), torch.where(enough, variance, self.running_var)
 
 
 class _SumOverProcesses(torch.autograd.Function):

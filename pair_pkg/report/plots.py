@@ -71,7 +71,11 @@ def plot_comparison(differences: dict[str, Difference], path: str | os.PathLike)
 
     Undefined differences are left out. Returns the path, or None (and writes nothing) where none is defined.
     """
-    defined = {name: difference for name, difference in differences.items() if difference.low is not None}
+    defined = {
+        name: difference
+        for name, difference in differences.items()
+        if None not in (difference.low, difference.difference)
+    }
     errors = {name: difference for name, difference in defined.items() if name in LOWER_IS_BETTER}
     quality = {name: difference for name, difference in defined.items() if name not in LOWER_IS_BETTER}
     forests = [forest for forest in (quality, errors) if forest]

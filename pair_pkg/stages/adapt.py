@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForMaskedLM, PreTrainedTokenizerFast
+from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.corpus import CorpusAudit
 from pair_pkg.data.rows import Rows
-from pair_pkg.data.tokens import TokenStore, special_affixes, tokenizer_fingerprint
+from pair_pkg.data.tokens import TokenStore, open_cache, special_affixes, tokenizer_fingerprint
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
@@ -30,12 +30,12 @@ from pair_pkg.modeling.loading import (
     set_dropout,
 )
 from pair_pkg.modeling.scratch import build_config, build_masked_lm, train_tokenizer
-from pair_pkg.records import fingerprint_model
+from pair_pkg.records import fingerprint, fingerprint_model
 from pair_pkg.report.plots import plot_history
 from pair_pkg.stages.arguments import CorpusArguments, MlmTrainingArguments, ModelArguments, ScratchArguments
 from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows, training_source, validation_source
 from pair_pkg.stages.terminal import announce, set_up_logging
-from pair_pkg.training.arguments import parse_arguments
+from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
 from pair_pkg.training.checkpoints import begin_run, decisive_arguments, open_run
 from pair_pkg.training.dry_run import measure_cost
 from pair_pkg.training.run import finish_run, stock_reason, train_and_evaluate
@@ -56,12 +56,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str, Any]:
     """Parse, adapt, print; with ``replace_other`` a folder that holds another run is started anew without asking."""
-    types = (CorpusArguments, ModelArguments, ScratchArguments, MlmTrainingArguments)
-    corpus, model, scratch, args = parse_arguments(types, argv, program="run_mlm.py", description=DESCRIPTION)
+    corpus, model, scratch, args = parse(argv)
     metrics = adapt(corpus, model, scratch, args, replace_other=replace_other)
     if args.should_log and not corpus.dry_run:
         _print_metrics(metrics, args.output_dir)
     return metrics
+
+
+def parse(
+    argv: Sequence[str] | None, place: str = COMMAND_LINE
+) -> tuple[CorpusArguments, ModelArguments, ScratchArguments, MlmTrainingArguments]:
+    """The arguments of stage 1. Raises ``InputError``."""
+    types = (CorpusArguments, ModelArguments, ScratchArguments, MlmTrainingArguments)
+    return parse_arguments(types, argv, program="run_mlm.py", description=DESCRIPTION, place=place)
 
 
 def adapt(
@@ -73,6 +80,7 @@ def adapt(
     replace_other: bool = False,
 ) -> dict[str, Any]:
     """Run stage 1 into ``args.output_dir`` and return its metrics; a finished run is not run again."""
+    _refuse_unclear_model(model_args, scratch)
     source, validation = training_source(corpus), validation_source(corpus)
     tokenizer = _tokenizer(model_args, scratch, source, args)
     affixes = special_affixes(tokenizer)
@@ -127,39 +135,50 @@ def adapt(
     return metrics
 
 
+def _refuse_unclear_model(model_args: ModelArguments, scratch: ScratchArguments) -> None:
+    if bool(model_args.config_name or model_args.model_name_or_path) == bool(scratch.model_type):
+        raise InputError("give --model_name_or_path (or --config_name), or --model_type for a model from scratch")
+    if scratch.config_overrides and not scratch.model_type:
+        raise InputError("--config_overrides shapes a model from scratch; give --model_type with it")
+
+
 def _tokenizer(
     model_args: ModelArguments, scratch: ScratchArguments, source: Source, args: MlmTrainingArguments
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer that was named, the checkpoint's, or one learnt from the corpus and kept with the run."""
+    """The tokenizer that was named, the checkpoint's, or one learnt from the corpus."""
     name = model_args.tokenizer_name or model_args.model_name_or_path
     if name:
         return load_tokenizer(name, **model_args.hub())
-    learnt = Path(args.output_dir, "tokenizer")
-    if (learnt / "tokenizer.json").is_file() and not args.overwrite_output_dir:
-        return load_tokenizer(str(learnt))
     with args.main_process_first(desc="learning a tokenizer"):
-        if args.process_index == 0:
-            texts = (document.text for document in source.documents(CorpusAudit()))
-            train_tokenizer(texts, scratch.vocab_size).save_pretrained(learnt)
-    return load_tokenizer(str(learnt))
+        return load_tokenizer(str(_learn_tokenizer(source, scratch.vocab_size)))
 
 
-def _config(model_args: ModelArguments, scratch: ScratchArguments, tokenizer: PreTrainedTokenizerFast):
+def _learn_tokenizer(source: Source, vocab_size: int) -> Path:
+    """Folder of the tokenizer learnt from a corpus, in the cache, found again where corpus and size are the same."""
+    cache = open_cache(source.corpus.token_cache_dir)
+    learnt = cache / f"tokenizer-{fingerprint([source.fingerprint(), vocab_size])}"
+    if not learnt.is_dir():
+        texts = (document.text for document in source.documents(CorpusAudit()))
+        tokenizer = train_tokenizer(texts, vocab_size)
+        with tempfile.TemporaryDirectory(dir=cache) as building:  # a tokenizer that exists is whole
+            tokenizer.save_pretrained(Path(building, "tokenizer"))
+            Path(building, "tokenizer").rename(learnt)
+    return learnt
+
+
+def _config(
+    model_args: ModelArguments, scratch: ScratchArguments, tokenizer: PreTrainedTokenizerFast
+) -> PreTrainedConfig:
     """The checkpoint's configuration, or a new one, with the dropouts that were asked for."""
-    name = model_args.config_name or model_args.model_name_or_path
-    if bool(name) == bool(scratch.model_type):
-        raise InputError("give --model_name_or_path (or --config_name), or --model_type for a model from scratch")
     if scratch.model_type:
         config = build_config(scratch.model_type, scratch.config_overrides, tokenizer)
     else:
-        config = load_config(name, **model_args.hub())
-        if scratch.config_overrides:
-            raise InputError("--config_overrides shapes a model from scratch; give --model_type with it")
+        config = load_config(model_args.config_name or model_args.model_name_or_path, **model_args.hub())
     set_dropout(config, model_args.hidden_dropout_prob, model_args.attention_probs_dropout_prob)
     return config
 
 
-def _model(model_args: ModelArguments, config, seed: int) -> nn.Module:
+def _model(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> nn.Module:
     """The model with its pooler, or a new one."""
     name = model_args.model_name_or_path
     if not name:

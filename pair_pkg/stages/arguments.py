@@ -4,7 +4,9 @@ from dataclasses import dataclass, field
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
-from pair_pkg.training.arguments import StageTrainingArguments
+from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
+
+FEWEST_ENTRIES = 10  # of a vocabulary: five are special tokens, and something has to be left to draw from
 
 
 @dataclass
@@ -64,6 +66,9 @@ class ScratchArguments:
     vocab_size: int = field(
         default=8000, metadata={"help": "entries of a tokenizer trained on the corpus, when none is given"}
     )
+
+    def __post_init__(self) -> None:
+        refuse_below(self, vocab_size=FEWEST_ENTRIES)
 
 
 @dataclass
@@ -130,6 +135,7 @@ class CorpusArguments:
             raise InputError("no corpus: give --train_file or --dataset_name")
         if self.train_file and self.dataset_name:
             raise InputError("two corpora: give --train_file or --dataset_name, not both")
+        refuse_below(self, max_train_samples=1, max_eval_samples=1)
         if not 0 < self.mlm_probability < 1:
             raise InputError(f"--mlm_probability {self.mlm_probability} is no share; give 0 < p < 1, such as 0.15")
         if not 0 < self.validation_split_percentage < 100:
@@ -216,6 +222,7 @@ class PairArguments:
     )
 
     def __post_init__(self) -> None:
+        refuse_below(self, max_train_samples=1, max_eval_samples=1, split_seed=0)
         for flag in ("validation_split_percentage", "test_split_percentage"):
             if not 0 < getattr(self, flag) < 50:
                 raise InputError(f"--{flag} {getattr(self, flag)} is out of range; give 0 < p < 50")

@@ -74,7 +74,7 @@ class Source:
         """The corpus as token ids, from the cache where nothing has changed."""
         audit = CorpusAudit()
         store = load_or_build_store(
-            Path(self.corpus.token_cache_dir).expanduser(),
+            self.corpus.token_cache_dir,
             self.fingerprint(),
             tokenizer,
             lambda: (document.text for document in self.documents(audit)),

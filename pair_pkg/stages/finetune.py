@@ -35,11 +35,11 @@ from pair_pkg.report.numbers import format_value, metric_title
 from pair_pkg.report.plots import plot_history
 from pair_pkg.report.tables import format_table
 from pair_pkg.stages.arguments import ArchitectureArguments, ModelArguments, PairArguments, PairTrainingArguments
-from pair_pkg.stages.pairs_data import PairSplits, describe, load_splits, load_unlabelled
+from pair_pkg.stages.pairs_data import PairSplits, check_unknown, describe, load_splits, load_unlabelled
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predictions
 from pair_pkg.stages.terminal import announce, set_up_logging
-from pair_pkg.training.arguments import parse_arguments
-from pair_pkg.training.checkpoints import begin_run, decisive_arguments, open_run
+from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
+from pair_pkg.training.checkpoints import begin_run, check_output_dir, decisive_arguments, open_run
 from pair_pkg.training.dry_run import measure_cost
 from pair_pkg.training.run import finish_run, stock_reason, train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
@@ -59,10 +59,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str, Any]:
     """Parse, fine-tune, print; with ``replace_other`` a folder of another run is started anew without asking."""
-    types = (PairArguments, ArchitectureArguments, ModelArguments, PairTrainingArguments)
-    arguments, architecture, model, args = parse_arguments(
-        types, argv, program="run_pair_cls.py", description=DESCRIPTION
-    )
+    arguments, architecture, model, args = parse(argv)
     if not model.model_name_or_path:
         raise InputError("no model: give --model_name_or_path, such as the folder that run_mlm.py wrote")
     if not (args.do_train or args.do_eval):
@@ -71,6 +68,14 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
     if args.should_log and not arguments.dry_run:
         _print_metrics(metrics, args.output_dir)
     return metrics
+
+
+def parse(
+    argv: Sequence[str] | None, place: str = COMMAND_LINE
+) -> tuple[PairArguments, ArchitectureArguments, ModelArguments, PairTrainingArguments]:
+    """The arguments of stage 2. Raises ``InputError``."""
+    types = (PairArguments, ArchitectureArguments, ModelArguments, PairTrainingArguments)
+    return parse_arguments(types, argv, program="run_pair_cls.py", description=DESCRIPTION, place=place)
 
 
 def finetune(
@@ -83,11 +88,13 @@ def finetune(
 ) -> dict[str, Any]:
     """Run stage 2 into ``args.output_dir`` and return its metrics; a finished run is not run again."""
     data = load_splits(arguments)
+    unlabelled = load_unlabelled(arguments) if args.do_predict and arguments.predict_file else None
     tokenizer = load_tokenizer(model_args.tokenizer_name or model_args.model_name_or_path, **model_args.hub())
     config = load_config(model_args.config_name or model_args.model_name_or_path, **model_args.hub())
     set_dropout(config, model_args.hidden_dropout_prob, model_args.attention_probs_dropout_prob)
     configure_labels(config, data.scheme, architecture.num_labels)
     check_vocabulary(tokenizer, config, needs_mask=False)
+    check_unknown(data.splits[TRAIN], tokenizer)
     num_special = sum(piece.sentence is None for piece in pair_template(tokenizer))
     max_seq_length = check_max_seq_length(arguments.max_seq_length, config, num_special, DEFAULT_MAX_SEQ_LENGTH)
 
@@ -133,9 +140,8 @@ def finetune(
     if architecture.head_norm == "batch":
         fold_head_norm(model)
         trainer.save_model()
-    if args.do_predict and arguments.predict_file:
-        pairs = load_unlabelled(arguments, arguments.predict_file)
-        _write_scores(trainer, pairs, data.scheme, Path(args.output_dir, PREDICTIONS_NAME))
+    if unlabelled is not None:
+        _write_scores(trainer, unlabelled, data.scheme, Path(args.output_dir, PREDICTIONS_NAME))
     finish_run(trainer, record, metrics)
     if args.should_save:
         plot_history(trainer.state.log_history, Path(args.output_dir, "history.png"))
@@ -150,8 +156,9 @@ def predict_only(arguments: PairArguments, model_args: ModelArguments, args: Pai
     record = read_record(name) if Path(name).is_dir() else None
     if record is None or "labels" not in record:
         raise InputError(f"{name}: holds no run.json of a fine-tuned model; give a folder that run_pair_cls.py wrote")
+    check_output_dir(Path(args.output_dir))
     scheme = LabelScheme.from_json(record["labels"])
-    pairs = load_unlabelled(arguments, arguments.predict_file)
+    pairs = load_unlabelled(arguments)
     tokenizer = load_tokenizer(name)
     model = load_model(AutoModelForSequenceClassification, name, load_config(name), head_may_be_new=False)
     flat = bind_cross_encoder(model)

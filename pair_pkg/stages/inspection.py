@@ -1,6 +1,5 @@
 """``python -m pair_pkg inspect``: what a tokenizer makes of a text, and how its rows are masked."""
 
-import argparse
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,14 +13,14 @@ from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.preview import preview_rows
 from pair_pkg.modeling.loading import load_tokenizer, resolve_package
 from pair_pkg.report.tables import format_table
-from pair_pkg.stages.terminal import announce
+from pair_pkg.stages.terminal import CommandParser, announce
 
 NUM_MASKED_ROWS = 3
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Print the tokens of a text or a pair, the special tokens and masked rows; returns the encoding."""
-    parser = argparse.ArgumentParser(prog="pair_pkg inspect", description="Show how a text becomes tokens and masks.")
+    parser = CommandParser(prog="pair_pkg inspect", description="Show how a text becomes tokens and masks.")
     parser.add_argument("--model", required=True, help="folder or Hub name of a checkpoint or tokenizer")
     parser.add_argument("--text", required=True, help="the text, or the first sentence of a pair")
     parser.add_argument("--pair", help="the second sentence")

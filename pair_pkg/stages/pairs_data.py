@@ -5,15 +5,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.columns import TEST, TRAIN, VALIDATION
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import PairAudit, Pairs, load_pairs
 from pair_pkg.data.splits import connected_components, find_leaks, refuse_leaks, split_by_component
 from pair_pkg.errors import InputError
+from pair_pkg.modeling.loading import check_unknown_fraction
+from pair_pkg.pairs.dataset import tokenize_texts
 from pair_pkg.stages.arguments import PairArguments
 
 logger = logging.getLogger("pair_pkg")
+
+UNKNOWN_SAMPLE = 2000  # texts, evenly spaced, that the share of unknown tokens is told from: tokenized in a moment
 
 
 @dataclass(frozen=True)
@@ -67,9 +72,16 @@ def load_labelled(
     )
 
 
-def load_unlabelled(arguments: PairArguments, paths: list[str]) -> Pairs:
-    """Read pairs to be scored, every row, in the order of the files."""
-    return load_pairs(paths, labelled=False, **_reading(arguments))[0]
+def load_unlabelled(arguments: PairArguments) -> Pairs:
+    """Read the pairs of ``--predict_file``, every row, in the order of the files."""
+    return load_pairs(arguments.predict_file, labelled=False, **_reading(arguments))[0]
+
+
+def check_unknown(pairs: Pairs, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Refuse pairs whose tokens are too often unknown to the tokenizer. Raises ``InputError``."""
+    texts = pairs.texts()
+    ids, _ = tokenize_texts(texts[:: max(1, len(texts) // UNKNOWN_SAMPLE)], tokenizer)
+    check_unknown_fraction(int(np.sum(ids == tokenizer.unk_token_id)), len(ids), tokenizer.name_or_path)
 
 
 def components(pairs: Pairs) -> np.ndarray:

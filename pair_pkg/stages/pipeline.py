@@ -5,7 +5,6 @@ answer is a paired comparison on the test pairs. Every part is a run folder of i
 again, and a changed recipe runs what depends on the change.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,8 +21,9 @@ from pair_pkg.report.plots import plot_comparison
 from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
 from pair_pkg.report.tables import comparison_table, format_table
 from pair_pkg.stages import adapt, finetune
+from pair_pkg.stages.pairs_data import load_splits, load_unlabelled
 from pair_pkg.stages.predictions import Predictions, read_predictions
-from pair_pkg.stages.terminal import announce, set_up_logging
+from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.training.settings import Setting, load_document, to_words
 
 BASE, ADAPTED = "base", "adapted"
@@ -48,15 +48,14 @@ class Recipe:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Parse, run both stages, print the answer; returns what ``results.json`` holds."""
     set_up_logging()
-    parser = argparse.ArgumentParser(
-        prog="pair_pkg pipeline", description="Adapt, fine-tune with and without, compare."
-    )
+    parser = CommandParser(prog="pair_pkg pipeline", description="Adapt, fine-tune with and without, compare.")
     parser.add_argument("recipe", help="YAML or JSON: base_model, output_dir, seeds, and the sections mlm and pairs")
     parser.add_argument("--output_dir", help="another folder than the recipe's")
     parser.add_argument("--seeds", nargs="+", type=int, help="other training seeds than the recipe's")
     parser.add_argument("--base_model", help="another base checkpoint than the recipe's")
     options = parser.parse_args(argv)
     recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.base_model)
+    check_recipe(options.recipe, recipe)
     return run_pipeline(recipe)
 
 
@@ -73,6 +72,9 @@ def read_recipe(
     missing = sorted(KEYS - {"seeds"} - set(document))
     if missing:
         raise InputError(f"{path}: {missing[0]} is missing; a pipeline needs {', '.join(sorted(KEYS))}")
+    for name, given in (("base_model", base_model), ("output_dir", output_dir)):
+        if not (given or isinstance(document[name], str) and document[name]):
+            raise InputError(f"{path}: {name} must be one name; write `{name}: NAME`")
     try:
         chosen = tuple(int(seed) for seed in (seeds or document.get("seeds") or [42]))
     except (TypeError, ValueError) as error:
@@ -88,22 +90,27 @@ def read_recipe(
     )
 
 
+def check_recipe(path: str, recipe: Recipe) -> None:
+    """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
+    adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
+    arguments, *_ = finetune.parse(_pair_words(recipe, recipe.base_model, recipe.seeds[0], BASE), f"{path}: pairs")
+    load_splits(arguments)
+    if arguments.predict_file:
+        load_unlabelled(arguments)
+
+
 def run_pipeline(recipe: Recipe) -> dict[str, Any]:
     """Run all parts that are not done, compare, write ``results.json`` and ``comparison.png``; returns the results."""
     begin = time.perf_counter()
     adapted_dir = recipe.output_dir / "mlm"
     _headline("stage 1: adapt the base model to the corpus")
-    mlm_words = [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={adapted_dir}"]
-    adapt.run(mlm_words, replace_other=True)
+    adapt.run(_mlm_words(recipe), replace_other=True)
     folders: dict[str, list[Path]] = {BASE: [], ADAPTED: []}
     for seed in recipe.seeds:
         for name, model in ((BASE, recipe.base_model), (ADAPTED, str(adapted_dir))):
             _headline(f"stage 2: fine-tune the {name} model, seed {seed}")
-            folder = recipe.output_dir / f"{name}-seed-{seed}"
-            part = ["--do_train", "--do_eval", "--do_predict", f"--seed={seed}"]
-            words = [*recipe.pairs, *part, f"--model_name_or_path={model}", f"--output_dir={folder}"]
-            finetune.run(words, replace_other=True)
-            folders[name].append(folder)
+            finetune.run(_pair_words(recipe, model, seed, name), replace_other=True)
+            folders[name].append(_pair_dir(recipe, name, seed))
     results = compare(folders, recipe.seeds, adapted_dir)
     results["seconds"] = round(time.perf_counter() - begin, 1)
     write_json(recipe.output_dir / RESULTS_NAME, results)
@@ -150,6 +157,21 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
         },
         "adapted": {"folder": str(adapted_dir), "metrics": stage1["metrics"], "corpus": stage1["corpus"]},
     }
+
+
+def _mlm_words(recipe: Recipe) -> list[str]:
+    return [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={recipe.output_dir / 'mlm'}"]
+
+
+def _pair_words(recipe: Recipe, model: str, seed: int, name: str) -> list[str]:
+    part = ["--do_train", "--do_eval", "--do_predict", f"--seed={seed}"]
+    return [
+        *recipe.pairs, *part, f"--model_name_or_path={model}", f"--output_dir={_pair_dir(recipe, name, seed)}"
+    ]  # fmt: skip
+
+
+def _pair_dir(recipe: Recipe, name: str, seed: int) -> Path:
+    return recipe.output_dir / f"{name}-seed-{seed}"
 
 
 def _words(path: str, section: str, settings: Any) -> list[str]:

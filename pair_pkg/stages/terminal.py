@@ -1,9 +1,20 @@
 """What a person sees: lines on the standard output, log lines on the standard error."""
 
+import argparse
 import logging
 import sys
+from typing import NoReturn
 
 from transformers.utils import logging as transformers_logging
+
+from pair_pkg.errors import InputError, one_line
+
+
+class CommandParser(argparse.ArgumentParser):
+    """A parser whose complaint is one line and an exit status, as everywhere."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{self.prog}: {one_line(message)}; --help lists all flags")
 
 
 def announce(*lines: str) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import inspect
 import logging
+import math
 import os
 import sys
 from argparse import SUPPRESS
@@ -14,6 +15,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import torch
 from accelerate.utils import parse_flag_from_env
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
 
 from pair_pkg.errors import InputError, one_line
 from pair_pkg.modeling.precision import choose_precision
@@ -26,15 +28,22 @@ COMMAND_LINE = "command line"
 
 
 def parse_arguments(
-    dataclass_types: Sequence[type], argv: Sequence[str] | None, *, program: str, description: str
+    dataclass_types: Sequence[type],
+    argv: Sequence[str] | None,
+    *,
+    program: str,
+    description: str,
+    place: str = COMMAND_LINE,
 ) -> tuple[Any, ...]:
     """An instance of each dataclass, in their order, from ``[recipe.yaml] [--flag value ...]``; flags override.
 
-    ``argv=None`` means the words of this process. Flags of transformers 4 are translated, and one warning lists them.
-    ``--help`` prints and exits with status 0. Raises ``InputError`` for everything that a user can mend.
+    ``argv=None`` means the words of this process; ``place`` tells where other words came from. Flags of
+    transformers 4 are translated, and one warning lists them. ``--help`` prints and exits with status 0. Raises
+    ``InputError`` for everything that a user can mend.
     """
+    program = program if place == COMMAND_LINE else place
     parser = _Parser(dataclass_types, program, description)
-    sources = _read_sources(list(sys.argv[1:] if argv is None else argv), parser.flags)
+    sources = _read_sources(list(sys.argv[1:] if argv is None else argv), parser.flags, place)
     translations = [translate_legacy(settings, place) for place, settings in sources]
     notes = [note for translation in translations for note in translation.notes]
     if notes:
@@ -51,11 +60,19 @@ def parse_arguments(
     return tuple(_build(dataclass_type, values, program) for dataclass_type in dataclass_types)
 
 
-def _read_sources(words: list[str], flags: Collection[str]) -> list[tuple[str, list[Setting]]]:
+def refuse_below(arguments: Any, **lowest: float) -> None:
+    """Raise ``InputError`` for the first field that is set, and below its lowest value or not finite."""
+    for name, least in lowest.items():
+        value = getattr(arguments, name)
+        if value is not None and not least <= value < math.inf:
+            raise InputError(f"--{name} {value} is out of range; give {least} or more")
+
+
+def _read_sources(words: list[str], flags: Collection[str], place: str) -> list[tuple[str, list[Setting]]]:
     """The recipe, if the first word names one, and the words behind it, each with its place."""
     if words and is_recipe(words[0]):
-        return [(words[0], read_recipe(words[0], flags)), (COMMAND_LINE, read_words(words[1:]))]
-    return [(COMMAND_LINE, read_words(words))]
+        return [(words[0], read_recipe(words[0], flags)), (place, read_words(words[1:]))]
+    return [(place, read_words(words))]
 
 
 def _refuse_unknown(settings: Iterable[Setting], flags: Collection[str], place: str) -> None:
@@ -79,7 +96,7 @@ def _build(dataclass_type: type, values: dict[str, Any], program: str) -> Any:
         return dataclass_type(**{name: values[name] for name in names})
     except InputError:
         raise
-    except (ValueError, OSError) as error:  # the library's checks of values that do not go together
+    except (ValueError, OSError, ImportError) as error:  # values that do not go together, a package that is missing
         raise InputError(f"{program}: {one_line(str(error))}") from error
 
 
@@ -165,6 +182,9 @@ class StageTrainingArguments(TrainingArguments):
             self.disable_tqdm = True
         super().__post_init__()
         self._use_one_gpu()
+        refuse_below(self, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
+        refuse_below(self, learning_rate=0, seed=0, data_seed=0, dataloader_num_workers=0, neftune_noise_alpha=0)
+        get_reporting_integration_callbacks(self.report_to)  # refuses an unknown one, now and not after the data
 
     def _use_one_gpu(self) -> None:
         """Take one GPU where the library would wrap the model in DataParallel, which cannot split our batches."""

@@ -1,6 +1,7 @@
 """Whose folder this is: a run is started, continued, found finished, or refused."""
 
 import logging
+import os
 import re
 import shutil
 from dataclasses import dataclass
@@ -55,8 +56,7 @@ def open_run(
     folder that the pipeline owns) another run is started anew, and the same one continued.
     """
     folder = Path(output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; give a folder as --output_dir")
+    check_output_dir(folder)
     if overwrite:
         return Opened()
     if resume_from_checkpoint:
@@ -75,6 +75,15 @@ def open_run(
     if record.get("status") == FINISHED:
         return Opened(finished=record)
     return Opened(checkpoint=newest_checkpoint(folder))
+
+
+def check_output_dir(folder: Path) -> None:
+    """Refuse, before any work, a folder that is a file or cannot be written. Raises ``InputError``."""
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{nearest}: is a file; give a folder as --output_dir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise InputError(f"{nearest}: may not be written; give another --output_dir, or change its permissions")
 
 
 def begin_run(output_dir: str, record: dict[str, Any], *, keep_checkpoints: bool) -> None:

@@ -43,6 +43,8 @@ def finish_run(trainer: StageTrainer, record: dict[str, Any], metrics: dict[str,
 
 def stock_reason(args: TrainingArguments) -> str | None:
     """Why a run's own settings need the stock forward, or None."""
+    if args.neftune_noise_alpha is not None:
+        return "NEFTune scales its noise by the length of padded rows"
     if args.gradient_checkpointing:
         return "gradient checkpointing recomputes the stock modules"
     if args.fsdp or (args.deepspeed and args.hf_deepspeed_config.is_zero3()):

@@ -85,8 +85,13 @@ def test_undefined_metric_is_none_with_a_reason(kind, predictions, labels, undef
 
 
 @pytest.mark.parametrize(
-    "kind, predictions", [(BINARY, [0.1, math.nan, 0.3]), (SCORES, [1, -math.inf, 2]), (CLASSES, [[1, 0], [math.nan, 0], [0, 1]])]
-)  # fmt: skip
+    "kind, predictions",
+    [
+        (BINARY, [0.1, math.nan, 0.3]),
+        (SCORES, [1, -math.inf, 2]),
+        (CLASSES, [[1, 0], [math.nan, 0], [0, 1]]),
+    ],
+)
 def test_prediction_that_is_not_finite_stops_with_its_row(kind, predictions):
     with pytest.raises(TrainingFailure, match="prediction of row 1 .*1 of 3"):
         compute_pair_metrics(kind, predictions, [0, 1, 1])

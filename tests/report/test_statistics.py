@@ -130,9 +130,7 @@ def test_compared_points_are_the_reported_metrics(kind):
     rng = np.random.default_rng(0)
     shape = (1, 40, 3) if kind == CLASSES else (1, 40)
     labels, base, adapted = rng.integers(0, 2, 40), rng.random(shape), rng.random(shape)
-    differences = compare_metrics(
-        kind, labels, base, adapted, adapted_threshold=[0.7], num_resamples=20, seed=0
-    )  # fmt: skip
+    differences = compare_metrics(kind, labels, base, adapted, adapted_threshold=[0.7], num_resamples=20, seed=0)
     for name, difference in differences.items():
         assert difference.base == pytest.approx(compute_pair_metrics(kind, base[0], labels)[name]), name
         assert difference.adapted == pytest.approx(compute_pair_metrics(kind, adapted[0], labels, 0.7)[name]), name

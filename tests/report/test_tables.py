@@ -13,6 +13,7 @@ NONE = Difference(None, None, None, None, None, 2000, 2000, 0.95, (None, None))
 
 def test_every_line_of_right_aligned_columns_is_equally_wide():
     rows = [["蚂蚁花呗", 1, "ｆｕｌｌ"], ["cafe\u0301", 22222, None], ["plain", -3, "x"]]
+    assert display_width("蚂蚁花呗") == display_width("ｆｕｌｌ") == 8
     lines = format_table(["文本", "count", "last"], rows, align="lrr").splitlines()
     assert len({display_width(line) for line in lines}) == 1
     assert lines[3].split() == ["cafe\u0301", "22222", "-"]

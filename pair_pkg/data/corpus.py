@@ -86,7 +86,12 @@ def clean_documents(
 
 
 def from_hub(
-    dataset_name: str, config_name: str | None, split: str, text_column: str | None, streaming: bool = False
+    dataset_name: str,
+    config_name: str | None,
+    split: str,
+    text_column: str | None,
+    streaming: bool = False,
+    token: str | None = None,
 ) -> Iterator[Document]:
     """Documents of one split of a Hub data set; the place is ``name[split]:row``. Raises ``InputError``.
 
@@ -94,17 +99,17 @@ def from_hub(
     """
     place = f"{dataset_name}[{split}]"
     with _hub_errors(place) as datasets:
-        rows = datasets.load_dataset(dataset_name, config_name, split=split, streaming=streaming)
+        rows = datasets.load_dataset(dataset_name, config_name, split=split, streaming=streaming, token=token)
         columns = list(rows.features or next(iter(rows), {}))  # a stream may not know its columns before its first row
         column = pick_column(columns, TEXT_SYNONYMS, text_column, "--text_column", place)
         for number, row in enumerate(rows.select_columns([column]), start=1):
             yield _document(row[column], f"{place}:{number}")
 
 
-def hub_splits(dataset_name: str, config_name: str | None) -> list[str]:
+def hub_splits(dataset_name: str, config_name: str | None, token: str | None = None) -> list[str]:
     """Names of the splits of a Hub data set. Raises ``InputError``."""
     with _hub_errors(dataset_name) as datasets:
-        return datasets.get_dataset_split_names(dataset_name, config_name)
+        return datasets.get_dataset_split_names(dataset_name, config_name, token=token)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 
 from pair_pkg.data.batches import Item
 from pair_pkg.data.rows import Rows
+from pair_pkg.data.texts import ranges
 from pair_pkg.data.tokens import TokenStore
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.modeling.layout import Layout
@@ -87,19 +88,19 @@ class MaskedRows(Dataset):
         """Window numbers of the rows, and the place in the batch of each one's row: (S,), (S,)."""
         begins = self.rows.row_offsets[[item.row for item in items]]
         counts = self.rows.row_offsets[[item.row + 1 for item in items]] - begins
-        return _ranges(begins, counts), np.repeat(np.arange(len(items)), counts)
+        return ranges(begins, counts), np.repeat(np.arange(len(items)), counts)
 
     def _tokens_of(self, windows: np.ndarray, row_of_window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Places in the corpus of all tokens of the windows, and their rows."""
         lengths = self.rows.lengths[windows]
-        return _ranges(self.rows.starts[windows], lengths), np.repeat(row_of_window, lengths)
+        return ranges(self.rows.starts[windows], lengths), np.repeat(row_of_window, lengths)
 
     def _dress(self, ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lay windows in ``order``, special tokens around each: (N,) ids, and where each input token went."""
         full = lengths + len(self.prefix) + len(self.suffix)
         starts = np.empty_like(full)
         starts[order] = np.cumsum(full[order]) - full[order]
-        place_of_token = _ranges(starts + len(self.prefix), lengths)
+        place_of_token = ranges(starts + len(self.prefix), lengths)
         dressed = np.empty(full.sum(), dtype=np.int64)
         dressed[place_of_token] = ids
         for affix, begin in ((self.prefix, starts), (self.suffix, starts + len(self.prefix) + lengths)):
@@ -107,7 +108,7 @@ class MaskedRows(Dataset):
         return dressed, place_of_token
 
     def _arrange_flat(self, ids: Tensor, lengths: np.ndarray, predicted: Tensor) -> dict[str, Any]:
-        position_ids = torch.from_numpy(_ranges(np.zeros_like(lengths), lengths))
+        position_ids = torch.from_numpy(ranges(np.zeros_like(lengths), lengths))
         return {"input_ids": ids, "position_ids": position_ids, "layout": Layout(lengths.tolist())}
 
     def _arrange_padded(self, ids: Tensor, lengths: np.ndarray, predicted: Tensor) -> dict[str, Tensor]:
@@ -117,13 +118,3 @@ class MaskedRows(Dataset):
         padded[real] = ids
         places = real.flatten().nonzero().squeeze(1)  # of the flat tokens in (S * T,)
         return {"input_ids": padded, "attention_mask": real.long(), "predicted": places[predicted]}
-
-
-def _ranges(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The integers begins[i], begins[i] + 1, ... counts[i] of them, one run after the other.
-
-    >>> _ranges(np.array([5, 0]), np.array([2, 3])).tolist()
-    [5, 6, 0, 1, 2]
-    """
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(begins - (ends - counts), counts)

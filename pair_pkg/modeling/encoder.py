@@ -44,13 +44,30 @@ def encode(
     ``position_ids`` count from 0 in each segment. ``attention_dropout`` holds in training only, and stands in for
     the config's. Equal to the stock forward of each segment alone (tests: float32, values and gradients to 1e-5).
     """
+    return _encode(base_model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout)[1]
+
+
+def encode_first_and_last(
+    base_model: nn.Module,
+    input_ids: Tensor,
+    position_ids: Tensor,
+    layout: Layout,
+    token_type_ids: Tensor | None = None,
+    attention_dropout: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Hidden states of a flat batch as ``encode`` takes it, behind the first layer and behind the last: (N, D) each."""
+    return _encode(base_model, input_ids, position_ids, layout, token_type_ids, None, attention_dropout)
+
+
+def _encode(base_model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout):
+    """Hidden states behind the first layer and behind the last: (N, D) and (N, D) or (M, D)."""
     attention_dropout = attention_dropout if base_model.training else 0.0
     if type(base_model).__name__ == MODERNBERT:
         return _encode_modernbert(base_model, input_ids, position_ids, layout, wanted, attention_dropout)
     return _encode_bert(base_model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout)
 
 
-def _encode_bert(model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout) -> Tensor:
+def _encode_bert(model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout):
     embeddings = model.embeddings
     # RoBERTa counts positions from padding_idx + 1; BERT from 0
     offset = 0 if type(model).__name__ == "BertModel" else embeddings.padding_idx + 1
@@ -61,10 +78,11 @@ def _encode_bert(model, input_ids, position_ids, layout, token_type_ids, wanted,
         + embeddings.token_type_embeddings(types)
     )
     hidden = _drop(embeddings.dropout, embeddings.LayerNorm(hidden))
-    layers = model.encoder.layer
-    for layer in layers[:-1]:
-        hidden = _bert_layer(layer, hidden, layout, None, attention_dropout)
-    return _bert_layer(layers[-1], hidden, layout, wanted, attention_dropout)
+    first, layers = None, model.encoder.layer
+    for layer in layers:
+        hidden = _bert_layer(layer, hidden, layout, wanted if layer is layers[-1] else None, attention_dropout)
+        first = hidden if first is None else first
+    return first, hidden
 
 
 def _bert_layer(layer: nn.Module, hidden: Tensor, layout: Layout, wanted: Tensor | None, attention_dropout) -> Tensor:
@@ -101,17 +119,18 @@ def _project_together(linears: tuple[nn.Module, ...], hidden: Tensor) -> tuple[T
     return F.linear(hidden, weight, bias).chunk(len(linears), dim=-1)
 
 
-def _encode_modernbert(model, input_ids, position_ids, layout, wanted, attention_dropout) -> Tensor:
+def _encode_modernbert(model, input_ids, position_ids, layout, wanted, attention_dropout):
     hidden = model.embeddings(input_ids)
     rotations = {
         kind: tuple(part.squeeze(0) for part in model.rotary_emb(hidden, position_ids.unsqueeze(0), kind))
         for kind in set(model.config.layer_types)
     }
-    for layer in model.layers[:-1]:
-        hidden = _modernbert_layer(layer, hidden, layout, rotations[layer.attention_type], None, attention_dropout)
-    last = model.layers[-1]
-    hidden = _modernbert_layer(last, hidden, layout, rotations[last.attention_type], wanted, attention_dropout)
-    return model.final_norm(hidden)
+    first, layers = None, model.layers
+    for layer in layers:
+        rotation, rows = rotations[layer.attention_type], wanted if layer is layers[-1] else None
+        hidden = _modernbert_layer(layer, hidden, layout, rotation, rows, attention_dropout)
+        first = hidden if first is None else first
+    return first, model.final_norm(hidden)
 
 
 def _modernbert_layer(layer, hidden: Tensor, layout: Layout, rotation, wanted: Tensor | None, attention_dropout):

@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 
 from pair_pkg.errors import InputError, one_line
 from pair_pkg.modeling.sources import (
-    refuse_foreign_code,
+    check_settings,
     refuse_without_config,
     refuse_without_tokenizer,
     refuse_without_weights,
@@ -49,7 +49,7 @@ def resolve_package(name: str | None) -> str | None:
 def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder or Hub repository. Raises ``InputError`` where there is none or it is empty."""
     refuse_without_tokenizer(name)
-    _load(name, "tokenizer", lambda: refuse_foreign_code(name, ("config.json", "tokenizer_config.json"), hub))
+    _load(name, "tokenizer", lambda: check_settings(name, ("config.json", "tokenizer_config.json"), hub))
     load = lambda: AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **hub)  # noqa: E731
     tokenizer = _load(name, "tokenizer", load)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
@@ -65,7 +65,7 @@ def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
 def load_config(name: str, **hub: Any) -> PreTrainedConfig:
     """The configuration of a folder or Hub repository. Raises ``InputError`` where it is broken or names code."""
     refuse_without_config(name)
-    _load(name, "config.json", lambda: refuse_foreign_code(name, ("config.json",), hub))
+    _load(name, "config.json", lambda: check_settings(name, ("config.json",), hub))
     return _load(name, "config.json", lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **hub))
 
 
@@ -192,10 +192,11 @@ def _refuse_misfits(name: str, model: nn.Module, info: dict[str, Any]) -> None:
                 f"{name}: {key} is {tuple(found)} in the weights and {tuple(expected)} by config.json; "
                 "the two are of different models, give a whole checkpoint"
             )
+    inside = {model.base_model_prefix, *(name for name, _ in model.base_model.named_children())} - {"pooler"}
     surplus = sorted(
         key
         for key in info["unexpected_keys"]
-        if key.startswith(prefix) and key.endswith((".weight", ".bias")) and "pooler" not in key
+        if key.split(".")[0] in inside and key.endswith((".weight", ".bias")) and ".pooler." not in key
     )
     if surplus:
         raise InputError(

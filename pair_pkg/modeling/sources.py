@@ -25,10 +25,10 @@ HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 IMPLEMENTATION_KEY = re.compile(r"_?\w+_implementation(_\w+)?")
 
 
-def refuse_foreign_code(name: str, files: tuple[str, ...], hub: dict[str, Any]) -> None:
-    """Refuse JSON ``files`` of a folder or Hub repository that are broken, or that name code to be run.
+def check_settings(name: str, files: tuple[str, ...], hub: dict[str, Any]) -> None:
+    """Refuse JSON ``files`` of a folder or Hub repository that are broken, name no architecture, or name code.
 
-    transformers would fetch what ``auto_map`` or an ``..._implementation`` names. A file that is absent passes.
+    transformers would fetch and run what ``auto_map`` or an ``..._implementation`` names. An absent file passes.
     Raises ``InputError``, also where ``name`` can be neither a folder nor a name on the Hub.
     """
     if Path(name).is_file():
@@ -37,8 +37,12 @@ def refuse_foreign_code(name: str, files: tuple[str, ...], hub: dict[str, Any]) 
         raise InputError(f"{name}: no such folder; check the spelling and the working directory")
     for file in files:
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub)
-        if path is not None:
-            _refuse_code_keys(f"{name}/{file}", _read_object(path, f"{name}/{file}"))
+        if path is None:
+            continue
+        place, settings = f"{name}/{file}", _read_object(path, f"{name}/{file}")
+        _refuse_code_keys(place, settings)
+        if file == "config.json" and "model_type" not in settings:  # as the first BERTs were published
+            raise InputError(f'{place}: names no model_type; add one, such as "model_type": "bert"')
 
 
 def refuse_without_tokenizer(name: str) -> None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerFast
 from pair_pkg.data.batches import Item
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
+from pair_pkg.data.texts import ranges
 from pair_pkg.modeling.layout import Layout
 from pair_pkg.pairs.loss import pair_targets
 
@@ -83,7 +84,7 @@ class PairRows(Dataset):
         rows = rows[np.argsort(-self.num_tokens[rows], kind="stable")]
         counted = rows[:0] if items[0].is_filler else rows
         starts, counts = self._pieces_of(rows)
-        input_ids = self.ids[_ranges(starts.ravel(), counts.ravel())].astype(np.int64)
+        input_ids = self.ids[ranges(starts.ravel(), counts.ravel())].astype(np.int64)
         types = np.tile([piece.token_type for piece in self.template], len(rows))
         token_type_ids = np.repeat(types, counts.ravel())
         arrange = self._arrange_flat if self.flat else self._arrange_padded
@@ -110,7 +111,7 @@ class PairRows(Dataset):
         begins = np.cumsum(lengths) - lengths
         return {
             "input_ids": ids,
-            "position_ids": torch.from_numpy(_ranges(np.zeros_like(lengths), lengths)),
+            "position_ids": torch.from_numpy(ranges(np.zeros_like(lengths), lengths)),
             "token_type_ids": types,
             "layout": Layout(lengths.tolist()),
             "wanted": torch.from_numpy(begins[:num_wanted]),
@@ -180,9 +181,3 @@ def truncate_longest_first(lengths: np.ndarray, capacity: int) -> np.ndarray:
     first_is_longer = lengths[:, 0] > lengths[:, 1]
     first = np.where(first_is_longer, longer, shorter)
     return np.stack([first, shorter + longer - first], axis=1)
-
-
-def _ranges(begins: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The integers begins[i], begins[i] + 1, ... counts[i] of them, one run after the other."""
-    ends = np.cumsum(counts)
-    return np.arange(ends[-1]) + np.repeat(begins - (ends - counts), counts)

@@ -81,7 +81,8 @@ def adapt(
 ) -> dict[str, Any]:
     """Run stage 1 into ``args.output_dir`` and return its metrics; a finished run is not run again."""
     _refuse_unclear_model(model_args, scratch)
-    source, validation = training_source(corpus), validation_source(corpus)
+    source = training_source(corpus, model_args.token)
+    validation = validation_source(corpus, model_args.token)
     tokenizer = _tokenizer(model_args, scratch, source, args)
     affixes = special_affixes(tokenizer)
     config = _config(model_args, scratch, tokenizer)

@@ -223,6 +223,8 @@ class PairArguments:
 
     def __post_init__(self) -> None:
         refuse_below(self, max_train_samples=1, max_eval_samples=1, split_seed=0)
+        if self.label_range and len(self.label_range) != 2:
+            raise InputError(f"--label_range {self.label_range}: give the lowest and the highest score, such as 0 5")
         for flag in ("validation_split_percentage", "test_split_percentage"):
             if not 0 < getattr(self, flag) < 50:
                 raise InputError(f"--{flag} {getattr(self, flag)} is out of range; give 0 < p < 50")

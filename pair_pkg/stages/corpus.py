@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Source:
     corpus: CorpusArguments
     files: tuple[Path, ...] = ()
     split: str = "train"
+    token: str | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -64,7 +65,12 @@ class Source:
             )
         else:
             read = from_hub(
-                corpus.dataset_name, corpus.dataset_config_name, self.split, corpus.text_column, corpus.streaming
+                corpus.dataset_name,
+                corpus.dataset_config_name,
+                self.split,
+                corpus.text_column,
+                corpus.streaming,
+                self.token,
             )
         yield from clean_documents(read, audit, drop_duplicates=not corpus.keep_duplicates)
         if audit.documents_kept == 0:
@@ -87,17 +93,18 @@ class Source:
         return store
 
 
-def training_source(corpus: CorpusArguments) -> Source:
-    """The corpus to train on."""
-    return Source(corpus, tuple(expand_paths(corpus.train_file, CORPUS_SUFFIXES)) if corpus.train_file else ())
+def training_source(corpus: CorpusArguments, token: str | None) -> Source:
+    """The corpus to train on; ``token`` opens a private data set on the Hub."""
+    files = tuple(expand_paths(corpus.train_file, CORPUS_SUFFIXES)) if corpus.train_file else ()
+    return Source(corpus, files, token=token)
 
 
-def validation_source(corpus: CorpusArguments) -> Source | None:
+def validation_source(corpus: CorpusArguments, token: str | None) -> Source | None:
     """The corpus to validate on, where it is one of its own: files, or the Hub data set's validation split."""
     if corpus.validation_file:
         return Source(corpus, tuple(expand_paths(corpus.validation_file, CORPUS_SUFFIXES)))
-    if corpus.dataset_name and "validation" in hub_splits(corpus.dataset_name, corpus.dataset_config_name):
-        return Source(corpus, split="validation")
+    if corpus.dataset_name and "validation" in hub_splits(corpus.dataset_name, corpus.dataset_config_name, token):
+        return Source(corpus, split="validation", token=token)
     return None
 
 

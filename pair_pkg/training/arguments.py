@@ -97,7 +97,7 @@ def _build(dataclass_type: type, values: dict[str, Any], program: str) -> Any:
     except InputError:
         raise
     except (ValueError, OSError, ImportError) as error:  # values that do not go together, a package that is missing
-        raise InputError(f"{program}: {one_line(str(error))}") from error
+        raise InputError(f"{program}: {one_line(str(error))}; --help tells what each flag takes") from error
 
 
 class _Parser(HfArgumentParser):

@@ -173,8 +173,8 @@ def test_a_lone_surrogate_is_refused_at_its_place():
 
 
 def load_from(monkeypatch, outcome):
-    def load_dataset(name, config, split, streaming):
-        load_dataset.called_with = (name, config, split, streaming)
+    def load_dataset(name, config, split, streaming, token):
+        load_dataset.called_with = (name, config, split, streaming, token)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -187,11 +187,11 @@ def load_from(monkeypatch, outcome):
 def test_hub_rows_become_documents(monkeypatch, streaming):
     rows = datasets.Dataset.from_dict({"id": [1, 2], "content": ["a", "b"]})
     load = load_from(monkeypatch, rows.to_iterable_dataset() if streaming else rows)
-    assert list(from_hub("org/name", "en", "train", None, streaming)) == [
+    assert list(from_hub("org/name", "en", "train", None, streaming, "hf_token")) == [
         Document("a", "org/name[train]:1"),
         Document("b", "org/name[train]:2"),
     ]
-    assert load.called_with == ("org/name", "en", "train", streaming)
+    assert load.called_with == ("org/name", "en", "train", streaming, "hf_token")
     assert refusal(lambda: from_hub("org/name", None, "train", "txt")).startswith("org/name[train]: no column 'txt'")
     assert "org/name[train]:1: the text is int 1" in refusal(lambda: from_hub("org/name", None, "train", "id"))
 
@@ -209,10 +209,10 @@ def test_a_stream_without_known_columns_reads_them_from_its_first_row(monkeypatc
 
 
 def test_hub_splits_are_listed_or_refused(monkeypatch):
-    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: [name, config])
-    assert hub_splits("org/name", "en") == ["org/name", "en"]
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config, token: [name, config, token])
+    assert hub_splits("org/name", "en", "hf_token") == ["org/name", "en", "hf_token"]
 
-    def unreachable(name, config):
+    def unreachable(name, config, token):
         raise ConnectionError("offline")
 
     monkeypatch.setattr(datasets, "get_dataset_split_names", unreachable)

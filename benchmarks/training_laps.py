@@ -1,0 +1,91 @@
+"""Laps of a real ``Trainer.train()``: its data loading, optimizer and every overhead count, its start does not."""
+
+import gc
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+from transformers import PrinterCallback, Trainer, TrainerCallback
+
+from benchmarks.timing import Contestant, Lap, synchronized
+
+BuildTrainer = Callable[[int, int], Trainer]  # (max_steps, seed) -> a trainer with fresh weights
+Count = Callable[[Tensor], Tensor]  # the token ids of a forward, of any shape -> units of work
+WARM_UP_STEPS = 1
+
+
+def training_contestant(
+    build_trainer: BuildTrainer, count: Count, steps: int, warm_up: int = WARM_UP_STEPS
+) -> Contestant:
+    """Each lap trains a fresh trainer for ``warm_up`` steps and then, on the clock, ``steps`` more.
+
+    ``count`` sees the token ids of every forward. Each lap has another seed, so that laps differ in their batches.
+    """
+    seed = 0
+
+    def lap() -> Lap:
+        nonlocal seed
+        seed += 1
+        trainer = build_trainer(warm_up + steps, seed)
+        meter = _Meter(count, warm_up)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(meter)
+        hook = _word_embeddings(trainer.model).register_forward_pre_hook(meter.count_forward)
+        trainer.train()
+        hook.remove()
+        del trainer
+        gc.collect()  # a trainer and its model refer to each other
+        return meter.lap()
+
+    return lap
+
+
+def count_real_tokens(pad_token_id: int) -> Count:
+    """Tokens of a batch that are not padding, special tokens included."""
+    return lambda input_ids: (input_ids != pad_token_id).sum()
+
+
+def count_texts(cls_token_id: int) -> Count:
+    """Sequences of a batch, a pair being one, by the token that each begins with."""
+    return lambda input_ids: (input_ids == cls_token_id).sum()
+
+
+def best_batch_size(
+    candidates: Iterable[int], contestant_of: Callable[[int], Contestant]
+) -> tuple[int, dict[int, float]]:
+    """The batch size with the most units a second in one lap each, and what all of them reached."""
+    rates: dict[int, float] = {}
+    for batch_size in candidates:
+        try:
+            rates[batch_size] = contestant_of(batch_size)().rate
+        except torch.OutOfMemoryError:
+            break  # larger ones do not fit either
+    return max(rates, key=rates.__getitem__), rates
+
+
+def _word_embeddings(model: nn.Module) -> nn.Module:
+    """The one module that every path calls with its token ids: sentence-transformers passes by the model's hooks."""
+    return next(module for module in model.modules() if isinstance(module, nn.Embedding))
+
+
+class _Meter(TrainerCallback):
+    """Counts from the end of the last warm-up step to the end of the last step."""
+
+    def __init__(self, count: Count, warm_up: int):
+        self._count = count
+        self._warm_up = warm_up
+        self._units: list[Tensor] = []
+        self._begin = self._end = 0.0
+
+    def count_forward(self, module: nn.Module, args: tuple[Tensor]) -> None:
+        self._units.append(self._count(args[0]))  # not read here: on a GPU that would wait for the device
+
+    def on_step_end(self, args, state, control, **_) -> None:
+        if state.global_step == self._warm_up:
+            self._units.clear()
+            self._begin = synchronized()
+        if state.global_step == state.max_steps:
+            self._end = synchronized()
+
+    def lap(self) -> Lap:
+        return Lap(float(sum(int(units) for units in self._units)), self._end - self._begin)

@@ -1,0 +1,175 @@
+"""Texts to vectors: token-budget batches without padding, pooled, each distinct text encoded once."""
+
+# N tokens, S texts of a batch, T the longest of them, D width of a vector, R texts to encode
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerFast
+
+from pair_pkg.data.texts import TextTokens, cut_by_tokens, ranges, tokenize_singles
+from pair_pkg.modeling.encoder import encode, encode_first_and_last, why_not_flat
+from pair_pkg.modeling.layout import Layout
+
+POOLINGS = ("mean", "cls", "max", "first_last_avg")  # the last: mean of the first and the last layer's outputs
+CHUNK_TEXTS = 2_000  # tokenized while the chunk before is encoded; sorted by length within, and roughly before
+
+
+@dataclass(frozen=True)
+class SentenceEncoder:
+    """What makes a vector of a text: a stock encoder, its pooling, and what follows."""
+
+    model: nn.Module  # of transformers' AutoModel
+    tokenizer: PreTrainedTokenizerFast
+    pooling: str  # one of POOLINGS
+    max_seq_length: int
+    head: nn.Module = field(default_factory=nn.Identity)  # applied to the pooled vectors
+    normalized: bool = True
+
+
+class Padding(NamedTuple):
+    """How a tokenizer pads a batch for a stock forward."""
+
+    token_id: int
+    token_type_id: int | None  # None where the model takes no token types
+    left: bool
+
+
+def encode_texts(
+    encoder: SentenceEncoder,
+    texts: Sequence[str],
+    *,
+    batch_tokens: int = 8192,
+    dtype: torch.dtype = torch.float32,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
+    """The vectors of texts, in their order: (R, D) float32.
+
+    Batches hold up to ``batch_tokens`` tokens of like length; the next texts are tokenized meanwhile. ``dtype``
+    bfloat16 multiplies in it, the rows stay float32; ask ``supports_bfloat16`` whether that is faster. With ``out``,
+    an array or memory map of this shape, the rows are written there and nothing else is kept.
+    """
+    rows_of = _rows_by_text(texts)
+    longest_first = sorted(rows_of, key=len, reverse=True)  # characters foretell tokens
+    padding = padding_of(encoder.tokenizer) if why_not_flat(encoder.model) else None
+    was_training = encoder.model.training
+    encoder.model.eval()
+    device = next(encoder.model.parameters()).device
+    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+        for chunk, tokens in _tokenized_ahead(longest_first, encoder):
+            order = np.argsort(-tokens.lengths, kind="stable")
+            for part in cut_by_tokens(tokens.lengths[order], batch_tokens, padded=padding is not None):
+                batch = build_text_batch(tokens, order[part], padding)
+                vectors = _vectors(encoder, {name: _to(values, device) for name, values in batch.items()})
+                if out is None:
+                    out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
+                rows = [rows_of[chunk[text]] for text in order[part]]
+                out[np.concatenate(rows)] = np.repeat(vectors.cpu().numpy(), list(map(len, rows)), axis=0)
+    encoder.model.train(was_training)
+    return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def embed(model: nn.Module, inputs: dict[str, Any], pooling: str, attention_dropout: float = 0.0) -> Tensor:
+    """Pooled vectors of a batch of ``build_text_batch``, not normalized: (S, D).
+
+    ``attention_dropout`` holds in training on flat batches; a stock forward takes its config's.
+    """
+    if "layout" not in inputs:
+        return _embed_padded(model, inputs, pooling)
+    layout, settings = inputs["layout"], {**inputs, "attention_dropout": attention_dropout}
+    if pooling == "cls":
+        return encode(model, wanted=layout.cumulative(inputs["input_ids"].device)[:-1].long(), **settings)
+    if pooling == "first_last_avg":
+        first, last = encode_first_and_last(model, **settings)
+        return pool((first + last) / 2, layout.lengths, "mean")
+    return pool(encode(model, **settings), layout.lengths, pooling)
+
+
+def pool(hidden: Tensor, lengths: Sequence[int], pooling: str) -> Tensor:
+    """The mean, maximum or first row (cls) of each text: (N, D), texts one after the other -> (S, D)."""
+    counts = torch.tensor(lengths, device=hidden.device)
+    if pooling == "cls":
+        return hidden[counts.cumsum(0) - counts]
+    text_of_token = torch.repeat_interleave(torch.arange(len(counts), device=hidden.device), counts)
+    if pooling == "mean":
+        sums = hidden.new_zeros(len(counts), hidden.shape[1], dtype=torch.float32)
+        return sums.index_add(0, text_of_token, hidden.float()) / counts.clamp(min=1).unsqueeze(1)
+    assert pooling == "max", pooling
+    lowest = hidden.new_full((len(counts), hidden.shape[1]), float("-inf"))
+    return lowest.scatter_reduce(0, text_of_token.unsqueeze(1).expand_as(hidden), hidden, "amax")
+
+
+def padding_of(tokenizer: PreTrainedTokenizerFast) -> Padding:
+    """How a tokenizer pads."""
+    has_types = "token_type_ids" in tokenizer.model_input_names
+    token_type_id = tokenizer.pad_token_type_id if has_types else None
+    return Padding(tokenizer.pad_token_id, token_type_id, tokenizer.padding_side == "left")
+
+
+def build_text_batch(tokens: TextTokens, texts: np.ndarray, padding: Padding | None) -> dict[str, Any]:
+    """Some texts as inputs of ``embed``: flat, ``{input_ids (N,), position_ids (N,), token_type_ids (N,), layout}``.
+
+    With ``padding``, as a stock forward takes them: ``{input_ids (S, T), attention_mask (S, T)}``, and
+    ``token_type_ids`` where it has some.
+    """
+    ids, types = (torch.from_numpy(values.astype(np.int64)) for values in tokens.take(texts))
+    lengths = tokens.lengths[texts]
+    if padding is None:
+        position_ids = torch.from_numpy(ranges(np.zeros_like(lengths), lengths))
+        return {
+            "input_ids": ids, "position_ids": position_ids, "token_type_ids": types, "layout": Layout(lengths.tolist())
+        }  # fmt: skip
+    place, length = torch.arange(int(lengths.max())), torch.from_numpy(lengths).unsqueeze(1)
+    real = place >= len(place) - length if padding.left else place < length  # (S, T)
+    batch = {"attention_mask": real.long(), "input_ids": torch.full(real.shape, padding.token_id)}
+    batch["input_ids"].masked_scatter_(real, ids)
+    if padding.token_type_id is not None:
+        batch["token_type_ids"] = torch.full(real.shape, padding.token_type_id).masked_scatter(real, types)
+    return batch
+
+
+def _rows_by_text(texts: Sequence[str]) -> dict[str, list[int]]:
+    """The rows in which each distinct text stands."""
+    rows: dict[str, list[int]] = {}
+    for row, text in enumerate(texts):
+        rows.setdefault(text, []).append(row)
+    return rows
+
+
+def _tokenized_ahead(texts: list[str], encoder: SentenceEncoder) -> Iterator[tuple[list[str], TextTokens]]:
+    """Chunks of the texts with their tokens; the next chunk is tokenized while the one before is in use."""
+    tokenize = partial(tokenize_singles, tokenizer=encoder.tokenizer, max_seq_length=encoder.max_seq_length)
+    chunks = [texts[start : start + CHUNK_TEXTS] for start in range(0, len(texts), CHUNK_TEXTS)]
+    with ThreadPoolExecutor(1) as background:
+        ahead = background.submit(tokenize, chunks[0]) if chunks else None
+        for number, chunk in enumerate(chunks):
+            tokens = ahead.result()
+            if number + 1 < len(chunks):
+                ahead = background.submit(tokenize, chunks[number + 1])
+            yield chunk, tokens
+
+
+def _vectors(encoder: SentenceEncoder, inputs: dict[str, Any]) -> Tensor:
+    vectors = encoder.head(embed(encoder.model, inputs, encoder.pooling)).float()
+    return F.normalize(vectors, dim=-1) if encoder.normalized else vectors
+
+
+def _embed_padded(model: nn.Module, inputs: dict[str, Tensor], pooling: str) -> Tensor:
+    # the class's own forward: the instance's may be bound to something else
+    outputs = type(model).forward(model, **inputs, output_hidden_states=pooling == "first_last_avg", return_dict=True)
+    hidden = outputs.last_hidden_state
+    if pooling == "first_last_avg":
+        hidden, pooling = (outputs.hidden_states[1] + hidden) / 2, "mean"
+    real = inputs["attention_mask"].bool()
+    return pool(hidden[real], real.sum(1).tolist(), pooling)
+
+
+def _to(values: Any, device: torch.device) -> Any:
+    return values.to(device) if isinstance(values, Tensor) else values

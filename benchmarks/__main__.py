@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import datasets
 from transformers.utils import logging as transformers_logging
 
 from benchmarks.hardware import describe_hardware
@@ -32,8 +33,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     name, json_path = settings.pop("name"), settings.pop("json")
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
     warnings.filterwarnings("ignore", category=UserWarning, module="torch.utils.data")  # pin_memory without a GPU
     result = _module(name).run(**settings)
+    if result is None:  # nothing to measure with, and it has said so
+        return {}
     hardware = describe_hardware(settings.get("device", "cpu"))
     document = {"benchmark": name, "arguments": settings, **hardware, **result.to_json()}
     print(result.render(), end="\n\n")

@@ -71,9 +71,7 @@ def variants() -> dict[str, Variant]:
     return found
 
 
-def _measure(
-    texts: list[str], max_seq_length: int, line_by_line: bool, rounds: int, steps: int, work_dir: str
-) -> Laps:
+def _measure(texts: list[str], max_seq_length: int, line_by_line: bool, rounds: int, steps: int, work_dir: str) -> Laps:
     tokenizer, _ = load_tokenizer_for(texts)
     start = load_masked_lm("minilm")
     rows = build_rows(build_store(texts, tokenizer, Path(work_dir)), tokenizer, max_seq_length, line_by_line)
@@ -104,16 +102,12 @@ def _measure(
 
 
 def _whole_last_layer(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor):
-    hidden = encoder.encode(
-        self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout
-    )
+    hidden = encoder.encode(self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout)
     return MaskedLMOutput(logits=head.HEADS[type(self).__name__](self, take_rows(hidden, predicted)))
 
 
 def _dense_head(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor):
-    hidden = encoder.encode(
-        self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout
-    )
+    hidden = encoder.encode(self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout)
     return MaskedLMOutput(logits=take_rows(head.HEADS[type(self).__name__](self, hidden), predicted))
 
 

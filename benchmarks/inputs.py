@@ -15,8 +15,8 @@ from transformers import (
 
 from pair_pkg.data.corpus import CorpusAudit, clean_documents, read_documents
 from pair_pkg.data.files import expand_paths
-from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.data.labels import LabelScheme
+from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer, resolve_package
 from pair_pkg.modeling.scratch import build_masked_lm, train_tokenizer

@@ -51,9 +51,7 @@ def step_of_stock(texts: list[str], work_dir: str) -> int:
     dataset = build_stock_dataset(texts, tokenizer, MAX_SEQ_LENGTH, line_by_line=False)
     before = peak_bytes()
     start = load_masked_lm("minilm")
-    stock_trainer(
-        start, dataset, tokenizer, work_dir, batch_size=BATCH_SIZE, max_steps=2, seed=1, bf16=False
-    ).train()
+    stock_trainer(start, dataset, tokenizer, work_dir, batch_size=BATCH_SIZE, max_steps=2, seed=1, bf16=False).train()
     return before
 
 

@@ -132,5 +132,7 @@ def _report(job: Job, laps: Laps, flops: float, result: Result) -> None:
     if CEILING in laps.by_name:
         extra = {name: {"of the ceiling": f"{flops * laps.ratio(name, CEILING):.1%}"} for name in sides.by_name}
         ceiling = number(laps.rate(CEILING) / 1e9)
-        result.notes.append(f"{job.name}: ceiling {ceiling} GFLOP/s in bfloat16, {flops / 1e6:.1f} useful MFLOP a token")
+        result.notes.append(
+            f"{job.name}: ceiling {ceiling} GFLOP/s in bfloat16, {flops / 1e6:.1f} useful MFLOP a token"
+        )
     result.tables.append(comparison(job.name, "real tokens/s", sides, OURS, extra))

@@ -143,16 +143,14 @@ def stock_trainer(
     bf16: bool,
     **settings: Any,
 ) -> Trainer:
-    """The library's Trainer and collator with their defaults on a copy of ``start``; the batch padded to its longest."""
+    """The library's Trainer and collator with their defaults on a copy of ``start``; batches padded to the longest."""
     args = TrainingArguments(
         output_dir=output_dir,
         per_device_train_batch_size=batch_size,
         max_steps=max_steps,
         seed=seed,
         bf16=bf16,
-        use_cpu=not torch.cuda.is_available(),
-        **QUIET,
-        **settings,
+        **{"use_cpu": not torch.cuda.is_available(), **QUIET, **settings},
     )
     collator = DataCollatorForLanguageModeling(tokenizer, mlm_probability=MLM_PROBABILITY)
     return Trainer(copy.deepcopy(start), args, data_collator=collator, train_dataset=dataset)

@@ -47,7 +47,9 @@ def number(value: float | None, digits: int = 0) -> str | None:
     return None if value is None else f"{value:,.{digits}f}"
 
 
-def comparison(title: str, unit: str, laps: Laps, ours: str, extra: dict[str, dict[str, object]] | None = None) -> Table:
+def comparison(
+    title: str, unit: str, laps: Laps, ours: str, extra: dict[str, dict[str, object]] | None = None
+) -> Table:
     """Every contestant's rate and how many times faster ``ours`` is; ``extra``: more columns, by contestant."""
     extra = extra or {}
     columns = list(dict.fromkeys(column for cells in extra.values() for column in cells))

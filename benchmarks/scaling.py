@@ -79,9 +79,7 @@ class _Race:
 
         count = count_real_tokens(self.tokenizer.pad_token_id)
         steps = max(1, 4096 // batch_tokens)
-        return alternate(
-            {side: training_contestant(partial(build, side), count, steps) for side in sides}, self.rounds
-        )
+        return alternate({side: training_contestant(partial(build, side), count, steps) for side in sides}, self.rounds)
 
 
 def _read(
@@ -102,9 +100,7 @@ def _report_training(title: str, laps_at: dict[int, Laps], output_dir: str, resu
         [str(x), *(number(laps.rate(side)) for side in (OURS, PEER)), f"{laps.ratio(OURS, PEER):.2f} x"]
         for x, laps in laps_at.items()
     ]
-    result.tables.append(
-        Table(f"MiniLM, packed, by {title}", [title, OURS, PEER, "ours is faster"], rows)
-    )
+    result.tables.append(Table(f"MiniLM, packed, by {title}", [title, OURS, PEER, "ours is faster"], rows))
     result.values[title] = {x: laps.to_json() for x, laps in laps_at.items()}
     curves = {side: [laps.rate(side) for laps in laps_at.values()] for side in (OURS, PEER)}
     name = title.replace(" ", "_")
@@ -121,9 +117,7 @@ def _report_reading(reading_of: dict[float, tuple[float, float]], output_dir: st
     _draw(list(reading_of), panels, "corpus, MB", Path(output_dir, "scaling_corpus_size.png"))
 
 
-def _draw(
-    x: Sequence[float], panels: dict[str, dict[str, Sequence[float]]], x_label: str, path: Path
-) -> None:
+def _draw(x: Sequence[float], panels: dict[str, dict[str, Sequence[float]]], x_label: str, path: Path) -> None:
     """One panel for each unit, x on a logarithmic scale."""
     figure = Figure(figsize=(6, 0.7 + 2.6 * len(panels)), layout="constrained")
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]

@@ -21,7 +21,7 @@ from pair_pkg.modeling.precision import supports_bfloat16
 
 MAX_SEQ_LENGTH = 128
 HELD_OUT_FRACTION = 0.05
-HELD_OUT_ROWS = 200
+HELD_OUT_ROWS, QUICK_HELD_OUT_ROWS = 400, 48
 OURS, PEER = "ours", "stock, float32"
 
 
@@ -62,7 +62,8 @@ def run(
     result = Result(notes=notes)
     ratios: dict[str, list[float | None]] = {}
     with tempfile.TemporaryDirectory() as work_dir:
-        sides, evaluate = _prepare(read_texts(path, 2_000 if quick else None), work_dir, settings)
+        texts = read_texts(path, 2_000 if quick else None)
+        sides, evaluate = _prepare(texts, QUICK_HELD_OUT_ROWS if quick else HELD_OUT_ROWS, work_dir, settings)
         rows = []
         for seed in seeds or ([1] if quick else [1, 2, 3]):
             curves = _race(sides, evaluate, load_masked_lm("minilm", seed), seed, stock_steps, eval_steps)
@@ -87,7 +88,7 @@ Evaluate = Callable[[nn.Module], float]
 
 
 def _prepare(
-    texts: list[str], work_dir: str, settings: dict[str, Any]
+    texts: list[str], held_out_rows: int, work_dir: str, settings: dict[str, Any]
 ) -> tuple[dict[str, BuildSide], Evaluate]:
     """Builders of the sides on the same training documents, and the perplexity of a model on the held-out ones."""
     tokenizer, _ = load_tokenizer_for(texts)
@@ -95,7 +96,7 @@ def _prepare(
     training, held_out = split_documents(store.num_documents, HELD_OUT_FRACTION, seed=0)
     rows = build_rows(store, tokenizer, MAX_SEQ_LENGTH, False, training)
     validation = build_rows(store, tokenizer, MAX_SEQ_LENGTH, False, held_out, with_rows=True)
-    validation.rows = validation.rows.take(HELD_OUT_ROWS)
+    validation.rows = validation.rows.take(held_out_rows)
     dataset = build_stock_dataset([texts[document] for document in training], tokenizer, MAX_SEQ_LENGTH, False)
 
     def ours(start: nn.Module, max_steps: int, seed: int) -> Trainer:

@@ -11,8 +11,8 @@ from pathlib import Path
 import datasets
 from transformers import PreTrainedTokenizerFast
 
-from benchmarks.inputs import corpus_path, load_tokenizer_for, read_texts
 from benchmarks.corpora import write_corpus
+from benchmarks.inputs import corpus_path, load_tokenizer_for, read_texts
 from benchmarks.mlm_sides import build_rows, stock_map
 from benchmarks.result import Result, comparison
 from benchmarks.timing import Lap, alternate, call_in_subprocess

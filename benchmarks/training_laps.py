@@ -60,6 +60,7 @@ def best_batch_size(
             rates[batch_size] = contestant_of(batch_size)().rate
         except torch.OutOfMemoryError:
             break  # larger ones do not fit either
+    gc.collect()
     return max(rates, key=rates.__getitem__), rates
 
 

@@ -48,6 +48,15 @@ def tiny_corpus(tmp_path_factory, tiny_documents) -> str:
 
 
 @pytest.fixture(scope="session")
+def tiny_pairs() -> list[tuple[str, str]]:
+    """180 pairs of one statement in two word orders, all texts different, all words known to the tokenizer."""
+    things, verbs, whens = ENGLISH
+    statements = [(thing, verb, when) for thing in things for verb in verbs for when in whens]
+    random.Random(3).shuffle(statements)
+    return [(f"{thing} {verb} {when}", f"{when} {thing} {verb}") for thing, verb, when in statements]
+
+
+@pytest.fixture(scope="session")
 def tiny_tokenizer(tiny_documents):
     return train_tokenizer(tiny_documents, VOCABULARY)
 

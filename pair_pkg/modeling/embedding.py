@@ -135,6 +135,21 @@ def build_text_batch(tokens: TextTokens, texts: np.ndarray, padding: Padding | N
     return batch
 
 
+def split_text_batch(inputs: dict[str, Any], batch_tokens: int) -> Iterator[dict[str, Any]]:
+    """A batch of ``build_text_batch`` as smaller ones of at most ``batch_tokens`` tokens each, in its order."""
+    if "layout" not in inputs:
+        lengths = inputs["attention_mask"].sum(1).cpu().numpy()
+        for part in cut_by_tokens(lengths, batch_tokens, padded=True):
+            yield {name: values[part] for name, values in inputs.items()}
+        return
+    lengths = np.array(inputs["layout"].lengths)
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    for part in cut_by_tokens(lengths, batch_tokens, padded=False):
+        tokens = slice(ends[part.start], ends[part.stop])
+        flat = {name: values[tokens] for name, values in inputs.items() if name != "layout"}
+        yield {**flat, "layout": Layout(lengths[part].tolist())}
+
+
 def _rows_by_text(texts: Sequence[str]) -> dict[str, list[int]]:
     """The rows in which each distinct text stands."""
     rows: dict[str, list[int]] = {}

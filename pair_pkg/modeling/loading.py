@@ -72,11 +72,11 @@ def load_config(name: str, **hub: Any) -> PreTrainedConfig:
 def load_model(
     auto_class: type, name: str, config: PreTrainedConfig, head_may_be_new: bool = True, **hub: Any
 ) -> nn.Module:
-    """A model with a head, its encoder whole and finite, in float32.
+    """A model with a head, or the bare encoder, whole and finite, in float32.
 
-    ``auto_class`` is one of transformers' ``AutoModelFor...``. A head that is missing, or of another number of
-    outputs, is drawn anew where it may be. Pickles are read with ``weights_only``. Raises ``InputError`` for missing,
-    broken or foreign weights.
+    ``auto_class`` is ``AutoModel`` or one of transformers' ``AutoModelFor...``. A head that is missing, or of another
+    number of outputs, is drawn anew where it may be. Pickles are read with ``weights_only``. Raises ``InputError`` for
+    missing, broken or foreign weights.
     """
     refuse_without_weights(name)
     if type(config) not in auto_class._model_mapping:
@@ -185,7 +185,7 @@ def set_dropout(config: PreTrainedConfig, hidden: float | None, attention: float
 
 def _refuse_misfits(name: str, model: nn.Module, info: dict[str, Any]) -> None:
     """Refuse encoder weights that are of another size than config.json says, or that it has no place for."""
-    prefix = f"{model.base_model_prefix}."
+    prefix = _encoder_prefix(model)
     for key, found, expected in sorted(info["mismatched_keys"]):
         if key.startswith(prefix):
             raise InputError(
@@ -208,7 +208,7 @@ def _refuse_misfits(name: str, model: nn.Module, info: dict[str, Any]) -> None:
 def _judge_missing(name: str, model: nn.Module, info: dict[str, Any], head_may_be_new: bool) -> None:
     """Refuse a checkpoint that lacks encoder weights: transformers would fill them with random numbers."""
     new = {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}
-    inside = {key for key, _ in model.base_model.named_parameters(prefix=model.base_model_prefix)}
+    inside = {key for key, _ in model.base_model.named_parameters(prefix=_encoder_prefix(model).rstrip("."))}
     holes = sorted(key for key in new if key in inside and "pooler" not in key)
     heads = sorted(new.difference(holes))
     if holes:
@@ -220,6 +220,11 @@ def _judge_missing(name: str, model: nn.Module, info: dict[str, Any], head_may_b
         raise InputError(f"{name}: the head's weights {heads[0]} are missing; give a fine-tuned checkpoint")
     if heads:
         logger.info("%s: the head is new (%d tensors, %s among them)", name, len(heads), heads[0])
+
+
+def _encoder_prefix(model: nn.Module) -> str:
+    """What the names of the encoder's weights begin with; nothing where the model is the bare encoder."""
+    return "" if model.base_model is model else f"{model.base_model_prefix}."
 
 
 def _load(name: str, what: str, load: Callable[[], Any]) -> Any:

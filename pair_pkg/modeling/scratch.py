@@ -20,16 +20,23 @@ SHORTEST_REPEAT = 2  # a piece seen once is noise
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:
-    """A lower-casing WordPiece tokenizer of at most ``vocab_size`` entries, CJK characters apart, as BERT's is."""
+    """A lower-casing WordPiece tokenizer of at most ``vocab_size`` entries, CJK characters apart, as BERT's is.
+
+    Equal texts give an equal tokenizer. They are read twice, so a generator will not do.
+    """
+    assert iter(texts) is not texts, "the texts are read twice"
     names = list(SPECIAL_TOKENS.values())
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
+    learner = _word_piece({})
+    # The library numbers pieces inside words in the order of a hash map, another one in each process, and breaks ties
+    # between merges by these numbers (tokenizers 0.23). Pieces given beforehand are numbered as they are given.
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, special_tokens=names, min_frequency=SHORTEST_REPEAT, show_progress=False
+        vocab_size=vocab_size,
+        special_tokens=names + _inner_characters(texts, learner),
+        min_frequency=SHORTEST_REPEAT,
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts, trainer)
+    tokenizer = _word_piece(learner.get_vocab())  # for the learner the given pieces are special
     first, last = tokenizer.token_to_id("[CLS]"), tokenizer.token_to_id("[SEP]")
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", last), ("[CLS]", first))
     return PreTrainedTokenizerFast(
@@ -37,6 +44,23 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **SPECIAL_TOKENS,
     )
+
+
+def _word_piece(vocabulary: dict[str, int]) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _inner_characters(texts: Iterable[str], tokenizer: Tokenizer) -> list[str]:
+    """The pieces of one character that stand inside words, such as ``##a``, in order."""
+    strings: set[str] = set()
+    for text in texts:
+        strings.update(tokenizer.normalizer.normalize_str(text).split())
+    words = (word for string in strings for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(string))
+    return sorted({f"##{character}" for word in words for character in word[1:]})
 
 
 def build_config(model_type: str, overrides: str | None, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:

@@ -41,12 +41,22 @@ def fold_head_norm(model: nn.Module) -> nn.Module:
     owner, name = _final_place(model)
     norm, linear = getattr(owner, name).norm, getattr(owner, name).linear
     with torch.no_grad():
-        scale = norm.weight.double() * (norm.running_var.double() + EPSILON).rsqrt()
+        scale, shift = _scale_and_shift(norm)
         weight = linear.weight.double()
-        linear.bias.copy_(linear.bias + weight @ (norm.bias - norm.running_mean * scale))
+        linear.bias.copy_(linear.bias + weight @ shift)
         linear.weight.copy_(weight * scale)
     setattr(owner, name, linear)
     return model
+
+
+def linear_of_norm(norm: "HeadNorm") -> nn.Linear:
+    """The linear layer that does in evaluation what a ``HeadNorm`` does: (B, D) -> (B, D)."""
+    linear = nn.Linear(len(norm.weight), len(norm.weight), device=norm.weight.device)
+    with torch.no_grad():
+        scale, shift = _scale_and_shift(norm)
+        linear.weight.copy_(scale.diag())
+        linear.bias.copy_(shift)
+    return linear
 
 
 class NormalizedLinear(nn.Module):
@@ -116,6 +126,12 @@ class _SumOverProcesses(torch.autograd.Function):
 def _sum_over_processes(values: Tensor) -> Tensor:
     alone = not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1
     return values if alone else _SumOverProcesses.apply(values)
+
+
+def _scale_and_shift(norm: HeadNorm) -> tuple[Tensor, Tensor]:
+    """What a norm multiplies by and adds in evaluation, (D,) float64 each."""
+    scale = norm.weight.double() * (norm.running_var.double() + EPSILON).rsqrt()
+    return scale, norm.bias - norm.running_mean * scale
 
 
 def _final_place(model: nn.Module) -> tuple[nn.Module, str]:

@@ -63,7 +63,7 @@ def pair_scores(scheme: LabelScheme, logits: Tensor) -> Tensor:
     """
     logits = logits.double()
     if scheme.kind == "scores":
-        return _own_range(scheme, logits.squeeze(1))
+        return own_range(scheme, logits.squeeze(1))
     if scheme.kind == "classes":
         return logits.softmax(1)
     # of two logits the softmax's second share is the sigmoid of their difference
@@ -86,7 +86,7 @@ def score_pairs(model: nn.Module, batch: dict[str, Any], *, scheme: LabelScheme)
         columns["score"] = scores
     if "labels" in batch:
         labels = batch["labels"]
-        columns["label"] = _own_range(scheme, labels.double()) if scheme.kind == "scores" else labels
+        columns["label"] = own_range(scheme, labels.double()) if scheme.kind == "scores" else labels
         columns["loss"] = pair_losses(scheme.kind, logits, labels).double()
     return columns
 
@@ -119,6 +119,6 @@ def _normalized_loss(
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
-def _own_range(scheme: LabelScheme, scores: Tensor) -> Tensor:
+def own_range(scheme: LabelScheme, scores: Tensor) -> Tensor:
     """Scores in [0, 1] -> [low, high]: the way back of ``pair_targets``."""
     return scheme.low + scores * (scheme.high - scheme.low)

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
 
-from pair_pkg.data.corpus import CorpusAudit
 from pair_pkg.data.rows import Rows
 from pair_pkg.data.tokens import TokenStore, open_cache, special_affixes, tokenizer_fingerprint
 from pair_pkg.errors import InputError
@@ -159,8 +158,7 @@ def _learn_tokenizer(source: Source, vocab_size: int) -> Path:
     cache = open_cache(source.corpus.token_cache_dir)
     learnt = cache / f"tokenizer-{fingerprint([source.fingerprint(), vocab_size])}"
     if not learnt.is_dir():
-        texts = (document.text for document in source.documents(CorpusAudit()))
-        tokenizer = train_tokenizer(texts, vocab_size)
+        tokenizer = train_tokenizer(source, vocab_size)
         with tempfile.TemporaryDirectory(dir=cache) as building:  # a tokenizer that exists is whole
             tokenizer.save_pretrained(Path(building, "tokenizer"))
             Path(building, "tokenizer").rename(learnt)

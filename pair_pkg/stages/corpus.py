@@ -76,6 +76,10 @@ class Source:
         if audit.documents_kept == 0:
             raise InputError(f"{self.name}: no text is left of {audit.documents_read:,} documents; check the corpus")
 
+    def __iter__(self) -> Iterator[str]:
+        """The texts of the documents; each pass reads the corpus anew."""
+        return (document.text for document in self.documents(CorpusAudit()))
+
     def store(self, tokenizer: PreTrainedTokenizerFast, quiet: bool) -> TokenStore:
         """The corpus as token ids, from the cache where nothing has changed."""
         audit = CorpusAudit()

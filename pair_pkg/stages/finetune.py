@@ -1,5 +1,6 @@
 """Stage 2: fine-tune a checkpoint on labelled sentence pairs, and score pairs with the result."""
 
+import dataclasses
 import functools
 import logging
 import tempfile
@@ -107,7 +108,9 @@ def finetune(
         resume_from_checkpoint=args.resume_from_checkpoint,
     )
     if opened.finished:
-        announce(f"{args.output_dir}: this run is finished; nothing was done again")
+        announce(f"{args.output_dir}: this run is finished; nothing was trained again")
+        if unlabelled is not None:
+            predict_only(arguments, dataclasses.replace(model_args, model_name_or_path=args.output_dir), args)
         return opened.finished["metrics"]
     if args.should_log:
         announce(*describe(data.accounting, data.scheme))

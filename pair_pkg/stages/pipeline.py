@@ -16,7 +16,7 @@ import numpy as np
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.pairs.metrics import format_accuracy
-from pair_pkg.records import read_record, write_json
+from pair_pkg.records import read_json, read_record, write_json
 from pair_pkg.report.plots import plot_comparison
 from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
 from pair_pkg.report.tables import comparison_table, format_table
@@ -114,7 +114,7 @@ def run_pipeline(recipe: Recipe) -> dict[str, Any]:
     results = compare(folders, recipe.seeds, adapted_dir)
     results["seconds"] = round(time.perf_counter() - begin, 1)
     write_json(recipe.output_dir / RESULTS_NAME, results)
-    return results
+    return read_json(recipe.output_dir / RESULTS_NAME)
 
 
 def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: Path) -> dict[str, Any]:

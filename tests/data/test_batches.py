@@ -57,7 +57,9 @@ def test_processes_stay_in_step_and_see_every_row_once(num_rows, batch_size, num
 def test_a_process_without_rows_gets_a_filler():
     batches = [list(TrainSampler(5, 2, 0, index, 2)) for index in range(2)]
     assert [[len(batch) for batch in part] for part in batches] == [[2, 1], [2, 1]]
-    assert [item.is_filler for part in batches for batch in part for item in batch] == [False] * 3 + [False] * 2 + [True]
+    assert [item.is_filler for part in batches for batch in part for item in batch] == [False] * 3 + [False] * 2 + [
+        True
+    ]
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=80), st.integers(1, 9), st.integers(1, 4))

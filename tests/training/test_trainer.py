@@ -129,9 +129,7 @@ def test_batch_16_is_two_processes(batch_of_16, mlm_words, tmp_path, accumulatio
 
 def test_perplexity_is_the_same_for_every_batch_size_and_layout(build_trainer):
     found = [
-        build_trainer(flat, per_device_eval_batch_size=size).evaluate()
-        for flat in (True, False)
-        for size in (1, 3, 16)
+        build_trainer(flat, per_device_eval_batch_size=size).evaluate() for flat in (True, False) for size in (1, 3, 16)
     ]
     assert len({metrics["eval_predicted_tokens"] for metrics in found}) == 1
     for metrics in found[1:]:

@@ -1,0 +1,115 @@
+"""Sentence encoders on disk, in the format of sentence-transformers: ``SentenceTransformer(folder)`` reads ours."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import (
+    Dense,
+    Normalize,
+    Pooling,
+    Transformer,
+    WeightedLayerPooling,
+)
+from torch import nn
+from transformers.utils import cached_file
+
+from pair_pkg.errors import InputError
+from pair_pkg.modeling.embedding import POOLINGS, SentenceEncoder
+from pair_pkg.modeling.loading import load_config, load_tokenizer
+from pair_pkg.modeling.sources import refuse_without_weights
+from pair_pkg.records import read_json
+
+OURS = "sentence_transformers."  # the library's own modules; others would be code from the checkpoint
+
+
+def save_sentence_encoder(encoder: SentenceEncoder, folder: str | Path) -> None:
+    """Write an encoder so that ``SentenceTransformer(folder)`` gives its vectors; its root is a plain checkpoint.
+
+    The head must be a linear layer or nothing. Where it lives in the model too, the checkpoint is without it: the
+    library reads the stock class and writes that.
+    """
+    # WeightedLayerPooling is fed from the hidden states, and their flag is read from config.json
+    encoder.model.config.output_hidden_states = encoder.pooling == "first_last_avg"
+    encoder.model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
+    transformer = Transformer(str(folder), max_seq_length=encoder.max_seq_length)
+    modules = [transformer, *_pooling_modules(encoder)]
+    if not isinstance(encoder.head, nn.Identity):
+        assert isinstance(encoder.head, nn.Linear), encoder.head
+        weight, bias = encoder.head.weight.detach().cpu(), encoder.head.bias.detach().cpu()
+        modules.append(Dense(*weight.T.shape, activation_function=None, init_weight=weight, init_bias=bias))
+    if encoder.normalized:
+        modules.append(Normalize())
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
+
+
+def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
+    """The encoder of a sentence-transformers folder or Hub repository, in float32 on the CPU.
+
+    Raises ``InputError`` for a broken folder, and for modules that ``encode_texts`` would not do justice to.
+    """
+    load_tokenizer(name, **hub)  # these two refuse what is broken or names code, before the library reads it
+    load_config(name, **hub)
+    refuse_without_weights(name)
+    path = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **hub)
+    if path is None:
+        raise InputError(f"{name}: holds no modules.json; give a bi-encoder's folder, as sentence-transformers writes")
+    foreign = [module["type"] for module in read_json(path) if not module["type"].startswith(OURS)]
+    if foreign:
+        raise InputError(
+            f"{name}: {foreign[0]} is no module of sentence-transformers, and no code is run; take another"
+        )
+    library = {"cache_folder": hub.get("cache_dir"), "revision": hub.get("revision"), "token": hub.get("token")}
+    loaded = SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)
+    return _encoder_of(name, loaded)
+
+
+def _pooling_modules(encoder: SentenceEncoder) -> list[nn.Module]:
+    width, num_layers = encoder.model.config.hidden_size, encoder.model.config.num_hidden_layers
+    if encoder.pooling != "first_last_avg":
+        return [Pooling(width, encoder.pooling)]
+    weights = torch.zeros(num_layers)
+    weights[0] += 1
+    weights[-1] += 1
+    layers = WeightedLayerPooling(width, num_layers, layer_start=1, layer_weights=nn.Parameter(weights))
+    return [layers, Pooling(width, "mean")]
+
+
+def _encoder_of(name: str, loaded: SentenceTransformer) -> SentenceEncoder:
+    transformer, *modules = loaded
+    kinds = [type(module) for module in modules]
+    supported = kinds in (
+        [*layers, Pooling, *dense, *normalize]
+        for layers in ([], [WeightedLayerPooling])
+        for dense in ([], [Dense])
+        for normalize in ([], [Normalize])
+    )
+    residual = any(getattr(module, "use_residual", False) for module in modules)
+    if type(transformer) is not Transformer or not supported or residual or loaded.default_prompt_name:
+        shown = ", ".join(kind.__name__ for kind in kinds)
+        raise InputError(f"{name}: the modules {shown}, or a prompt, are not served here; take a plainer model")
+    pooling = next(module for module in modules if type(module) is Pooling).pooling_mode
+    if WeightedLayerPooling in kinds:
+        pooling = "first_last_avg" if pooling == "mean" and _is_first_and_last(modules[0]) else None
+    if pooling not in POOLINGS:
+        raise InputError(f"{name}: its pooling is not served here; take one of {', '.join(POOLINGS)}")
+    return SentenceEncoder(
+        model=transformer.auto_model,
+        tokenizer=transformer.tokenizer,
+        pooling=pooling,
+        max_seq_length=loaded.max_seq_length,
+        head=next((_head(module) for module in modules if type(module) is Dense), nn.Identity()),
+        normalized=Normalize in kinds,
+    )
+
+
+def _head(module: Dense) -> nn.Module:
+    bare = isinstance(module.activation_function, nn.Identity)
+    return module.linear if bare else nn.Sequential(module.linear, module.activation_function)
+
+
+def _is_first_and_last(module: WeightedLayerPooling) -> bool:
+    weights = module.layer_weights
+    return module.layer_start == 1 and bool(weights[0] == weights[-1] != 0) and not weights[1:-1].any()

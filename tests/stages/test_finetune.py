@@ -1,0 +1,141 @@
+"""Stage 2 through its door: labels of each kind, splits, predictions in order, the folded head, the dry run."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from pair_pkg.data.tables import read_table
+from pair_pkg.stages import finetune
+from pair_pkg.stages.predictions import read_predictions
+
+
+def write_pairs(path, rows, header=("sentence1", "sentence2", "label")):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return str(path)
+
+
+@pytest.fixture
+def pairs(tmp_path, tiny_pairs):
+    """60 pairs that share no text: one statement twice, or two statements."""
+    rows = [(tiny_pairs[n][0], tiny_pairs[n if n % 2 else n + 60][1], n % 2) for n in range(60)]
+    return write_pairs(tmp_path / "pairs.csv", rows)
+
+
+@pytest.fixture
+def words(tiny_bert, pairs):
+    def build(output_dir, *more, train_file=pairs):
+        flags = {
+            "model_name_or_path": tiny_bert,
+            "train_file": train_file,
+            "output_dir": output_dir,
+            "max_seq_length": 40,
+            "num_train_epochs": 2,
+            "save_strategy": "no",
+            "bf16": "false",
+            "use_cpu": "true",
+        }
+        return [*(f"--{name}={value}" for name, value in flags.items()), *map(str, more)]
+
+    return build
+
+
+def plain_scores(folder, sentence1, sentence2):
+    """Positive probabilities of a saved checkpoint by plain transformers, one pair at a time."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        logits = [model(**tokenizer(a, b, return_tensors="pt")).logits[0] for a, b in zip(sentence1, sentence2)]
+    return torch.stack(logits)
+
+
+def test_a_run_leaves_a_plain_checkpoint_whose_scores_are_the_written_ones(words, tmp_path):
+    metrics = finetune.main(words(tmp_path / "out"))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["status"] == "finished" and record["metrics"] == json.loads(json.dumps(metrics))
+    assert record["labels"]["names"] == ["0", "1"]
+    assert record["pairs"]["pairs"] == {"train": 48, "validation": 6, "test": 6}
+    assert set(metrics["baselines"]) == {"majority", "word_overlap"}
+    test = read_predictions(tmp_path / "out")
+    logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
+    np.testing.assert_allclose(test.scores, logits.softmax(1)[:, 1], atol=1e-5)
+    assert metrics["test"]["correct"] == int(test.correct().sum()) and metrics["test"]["total"] == 6
+
+
+def test_one_logit_with_a_sigmoid(words, tmp_path):
+    finetune.main(words(tmp_path / "out", "--num_labels", 1))
+    test = read_predictions(tmp_path / "out")
+    logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
+    assert logits.shape[1] == 1
+    np.testing.assert_allclose(test.scores, logits.sigmoid()[:, 0], atol=1e-5)
+
+
+def test_a_normalized_head_is_folded_into_a_plain_checkpoint(words, tmp_path):
+    finetune.main(words(tmp_path / "out", "--head_norm", "batch"))
+    test = read_predictions(tmp_path / "out")
+    logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
+    np.testing.assert_allclose(test.scores, logits.softmax(1)[:, 1], atol=1e-5)
+
+
+def test_scores_are_regressed_in_their_own_range(words, tiny_pairs, tmp_path):
+    rows = [(*tiny_pairs[n], n % 11 / 2) for n in range(60)]
+    file = write_pairs(tmp_path / "scores.csv", rows, ("sentence1", "sentence2", "score"))
+    metrics = finetune.main(words(tmp_path / "out", train_file=file))
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert (record["labels"]["kind"], record["labels"]["low"], record["labels"]["high"]) == ("scores", 0, 5)
+    assert set(metrics["test"]) >= {"pearson", "spearman", "mean_squared_error"}
+    test = read_predictions(tmp_path / "out")
+    logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
+    np.testing.assert_allclose(test.scores, 5 * logits[:, 0], atol=1e-4)
+
+
+def test_class_names_become_the_label_map(words, tiny_pairs, tmp_path):
+    names = ("contradiction", "entailment", "neutral")
+    rows = [(*tiny_pairs[n], names[n % 3]) for n in range(60)]
+    finetune.main(words(tmp_path / "out", train_file=write_pairs(tmp_path / "classes.csv", rows)))
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["id2label"] == {"0": names[0], "1": names[1], "2": names[2]}
+    test = read_predictions(tmp_path / "out")
+    np.testing.assert_allclose(test.scores.sum(1), 1, atol=1e-5)
+
+
+def test_predictions_stand_in_the_order_of_the_input(words, tiny_pairs, tmp_path):
+    finetune.main(words(tmp_path / "out"))
+    rows = [(" ".join(tiny_pairs[n + 70][: 1 + n % 2]), tiny_pairs[n + 120][1]) for n in range(23)]
+    file = write_pairs(tmp_path / "new.csv", rows, ("sentence1", "sentence2"))
+    argv = [f"--model_name_or_path={tmp_path / 'out'}", "--do_predict", f"--predict_file={file}", "--use_cpu"]
+    assert finetune.main([*argv, f"--output_dir={tmp_path / 'scores'}", "--bf16=false"]) == {"predicted_pairs": 23}
+    written = [row.values for row in read_table(tmp_path / "scores" / "predictions.csv", header=True)]
+    assert [(row["sentence1"], row["sentence2"]) for row in written] == rows
+    logits = plain_scores(tmp_path / "out", *zip(*rows))
+    np.testing.assert_allclose([float(row["score"]) for row in written], logits.softmax(1)[:, 1], atol=1e-5)
+    assert [row["prediction"] for row in written] == [str(int(float(row["score"]) >= 0.5)) for row in written]
+
+
+def test_a_finished_run_scores_new_pairs_without_training_again(words, tmp_path):
+    before = finetune.main(words(tmp_path / "out"))
+    weights = (tmp_path / "out" / "model.safetensors").read_bytes()
+    file = write_pairs(tmp_path / "new.csv", [("the old pump", "a small valve")], ("sentence1", "sentence2"))
+    more = ("--do_train", "--do_eval", "--do_predict", f"--predict_file={file}")
+    assert finetune.main(words(tmp_path / "out", *more)) == before
+    assert (tmp_path / "out" / "predictions.csv").is_file()
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == weights
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(words, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        finetune.main(words(tmp_path / name, "--seed", seed))
+    a, b, c = (read_predictions(tmp_path / name) for name in "abc")
+    assert a.sentence1 == b.sentence1 == c.sentence1  # the split has a seed of its own
+    assert np.array_equal(a.scores, b.scores) and not np.array_equal(a.scores, c.scores)
+
+
+def test_a_dry_run_trains_nothing_and_writes_nothing(words, tmp_path, capsys):
+    cost = finetune.main(words(tmp_path / "out", "--dry_run"))
+    assert cost["steps"] == 12 and cost["seconds"] > 0
+    assert not (tmp_path / "out").exists()
+    assert "expected time" in capsys.readouterr().out

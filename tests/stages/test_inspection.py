@@ -1,0 +1,21 @@
+"""``inspect`` and the command line's front page."""
+
+import pytest
+
+from pair_pkg.__main__ import main
+from pair_pkg.errors import InputError
+
+
+def test_inspect_shows_tokens_types_and_masked_rows(tiny_bert, capsys):
+    encoding = main(["inspect", "--model", tiny_bert, "--text", "the old pump leaks", "--pair", "水泵"])
+    printed = capsys.readouterr().out
+    assert encoding["token_type_ids"][0] == 0 and encoding["token_type_ids"][-1] == 1
+    for word in ("[CLS]", "[SEP]", "水", "pump", "mask_token [MASK]", "masked rows", "->"):
+        assert word in printed
+
+
+def test_an_unknown_command_names_the_known_ones(capsys):
+    with pytest.raises(InputError, match="pipeline, inspect"):
+        main(["pipelin"])
+    main([])
+    assert "python -m pair_pkg COMMAND" in capsys.readouterr().out

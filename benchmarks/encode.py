@@ -1,2 +1,94 @@
-def add_arguments(parser):
-    pass
+"""Texts to vectors: sentences a second, ours against ``SentenceTransformer.encode`` and its int8 backend."""
+
+import argparse
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
+
+from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
+from benchmarks.result import Result, comparison
+from benchmarks.timing import Contestant, alternate, clocked
+from pair_pkg.modeling.embedding import encode_texts
+from pair_pkg.modeling.precision import supports_bfloat16
+from pair_pkg.modeling.sentence_folder import load_sentence_encoder
+
+ONNX_PACKAGES = ("optimum", "onnxruntime")
+OURS = "ours"
+
+Encode = Callable[[list[str]], np.ndarray]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pairs", help="a file of pairs whose distinct texts are encoded; unset: MQP")
+    parser.add_argument("--max_texts", type=int, help="unset: 600 with --quick, else all")
+    parser.add_argument("--rounds", type=int, help="rounds of laps; unset: 3 with --quick, else 5")
+
+
+def run(quick: bool, pairs: str | None = None, max_texts: int | None = None, rounds: int | None = None) -> Result:
+    path, notes = pairs_path(pairs)
+    texts = read_pairs(path)[0].texts()[: max_texts or (600 if quick else None)]
+    result = Result(notes=notes)
+    with tempfile.TemporaryDirectory() as work_dir:
+        sides = {OURS: _ours(), **_peers(Path(work_dir), result)}
+        cosines = _cosines_to_float32(sides, texts[:100])
+        contestants = {name: _contestant(encode, texts) for name, encode in sides.items()}
+        laps = alternate(contestants, rounds or (3 if quick else 5), warm_up_rounds=1)
+    extra = {name: {"lowest cosine to float32": f"{cosine:.4f}"} for name, cosine in cosines.items()}
+    result.tables.append(comparison(f"encoding {len(texts):,} texts, MiniLM", "sentences/s", laps, OURS, extra))
+    result.values |= {"sentences_per_second": laps.to_json(), "lowest_cosine_to_float32": cosines}
+    return result
+
+
+def _ours() -> Encode:
+    encoder = load_sentence_encoder(minilm_dir())
+    dtype = torch.bfloat16 if supports_bfloat16("cpu") else torch.float32
+    return lambda texts: encode_texts(encoder, texts, dtype=dtype)
+
+
+def _peers(work_dir: Path, result: Result) -> dict[str, Encode]:
+    """sentence-transformers by its default, in bfloat16, and with ONNX int8 where that is installed."""
+    float32 = SentenceTransformer(minilm_dir(), device="cpu")
+    peers: dict[str, Encode] = {"SentenceTransformer, float32": _encode_of(float32)}
+    if supports_bfloat16("cpu"):
+        half = SentenceTransformer(minilm_dir(), device="cpu", model_kwargs={"dtype": torch.bfloat16})
+        peers["SentenceTransformer, bfloat16"] = _encode_of(half)
+    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        result.notes.append(f"note: the peer's int8 backend is not measured: {', '.join(missing)} not installed")
+    else:
+        peers["SentenceTransformer, ONNX int8"] = _encode_of(_onnx_int8(work_dir))
+    return peers
+
+
+def _encode_of(model: SentenceTransformer) -> Encode:
+    return lambda texts: model.encode(texts, show_progress_bar=False)
+
+
+def _onnx_int8(work_dir: Path) -> SentenceTransformer:
+    """MiniLM exported and quantized as the library's documentation does for processors with AVX-512 VNNI."""
+    folder = str(work_dir / "onnx")
+    with redirect_stdout(StringIO()):  # the exporter talks
+        SentenceTransformer(minilm_dir(), backend="onnx", device="cpu").save_pretrained(folder)
+        exported = SentenceTransformer(folder, backend="onnx", device="cpu")
+        export_dynamic_quantized_onnx_model(exported, "avx512_vnni", folder)
+    file = {"file_name": "onnx/model_qint8_avx512_vnni.onnx"}
+    return SentenceTransformer(folder, backend="onnx", device="cpu", model_kwargs=file)
+
+
+def _contestant(encode: Encode, texts: list[str]) -> Contestant:
+    return clocked(lambda: float(len(encode(texts))))
+
+
+def _cosines_to_float32(sides: dict[str, Encode], texts: list[str]) -> dict[str, float]:
+    """The lowest cosine of a text's vector to the library's own in float32, by side."""
+    reference = sides["SentenceTransformer, float32"](texts)
+    return {
+        name: float((np.asarray(encode(texts), np.float32) * reference).sum(1).min()) for name, encode in sides.items()
+    }

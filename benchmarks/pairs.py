@@ -2,26 +2,39 @@
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from datasets import Dataset
-from sentence_transformers import CrossEncoder
+from sentence_transformers import (
+    CrossEncoder,
+    SentenceTransformer,
+    SentenceTransformerTrainer,
+    SentenceTransformerTrainingArguments,
+)
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-from transformers import AutoModelForSequenceClassification
+from sentence_transformers.sentence_transformer.losses import OnlineContrastiveLoss
+from transformers import AutoModelForSequenceClassification, Trainer
 
 from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
 from benchmarks.mlm_sides import QUIET
 from benchmarks.result import Result, comparison
-from benchmarks.timing import Contestant, alternate
-from benchmarks.training_laps import count_texts, training_contestant
+from benchmarks.timing import alternate
+from benchmarks.training_laps import BuildTrainer, training_contestant
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
+from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
 from pair_pkg.modeling.precision import supports_bfloat16
+from pair_pkg.modeling.sentence_folder import load_sentence_encoder
+from pair_pkg.pairs.bi_encoder import bind_bi_encoder
 from pair_pkg.pairs.cross_encoder import bind_cross_encoder, configure_labels
 from pair_pkg.pairs.dataset import PairRows
+from pair_pkg.pairs.embedding_loss import cosine_row_metrics, embedding_loss, score_embedded_pairs
 from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, score_pairs
+from pair_pkg.pairs.text_dataset import PairTexts
 from pair_pkg.stages.arguments import PairTrainingArguments
 from pair_pkg.training.trainer import StageTrainer
 
@@ -29,9 +42,11 @@ BATCH_SIZE = 32
 MAX_SEQ_LENGTH = 256  # our default; MQP's longest pair is shorter
 OURS = "ours"
 
+Settings = Callable[[int, int], dict[str, Any]]  # (max_steps, seed) -> what both sides' arguments share
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--pairs", help="a file of labelled pairs; unset: MQP")
+    parser.add_argument("--pairs", help="a file of binary pairs; unset: MQP")
     parser.add_argument("--batch_size", type=int, default=BATCH_SIZE, help="pairs a step, on both sides")
     parser.add_argument("--rounds", type=int, help="rounds of laps; unset: 3 with --quick, else 5")
 
@@ -39,31 +54,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(quick: bool, pairs: str | None = None, batch_size: int = BATCH_SIZE, rounds: int | None = None) -> Result:
     path, notes = pairs_path(pairs)
     data, scheme = read_pairs(path)
+    whole_batches = len(data) // batch_size * batch_size
+    if scheme.kind != "binary" or not whole_batches:
+        raise InputError(f"{path}: {len(data)} pairs with {scheme.kind} labels; give a batch or more of binary ones")
+    data = data.subset(range(whole_batches))  # so that every step has as many pairs
+    steps, rounds = (5 if quick else 20), rounds or (3 if quick else 5)
     result = Result(notes=notes)
-    steps = 4 if quick else 20
     with tempfile.TemporaryDirectory() as work_dir:
-        laps = alternate(cross_encoder_sides(data, scheme, batch_size, steps, work_dir), rounds or (3 if quick else 5))
-    result.tables.append(comparison(f"cross-encoder, batch {batch_size}", "pairs/s", laps, OURS))
-    result.values["cross-encoder"] = laps.to_json()
+
+        def settings(max_steps: int, seed: int) -> dict[str, Any]:
+            batch = {"per_device_train_batch_size": batch_size, "max_steps": max_steps, "seed": seed}
+            return {"output_dir": work_dir, **batch, **QUIET}
+
+        for title, sides_of in {"cross-encoder": _cross_encoders, "bi-encoder": _bi_encoders}.items():
+            sides = sides_of(data, scheme, settings)
+            contestants = {name: training_contestant(build, batch_size, steps) for name, build in sides.items()}
+            laps = alternate(contestants, rounds)
+            result.tables.append(comparison(f"{title}, batch {batch_size}", "pairs/s", laps, OURS))
+            result.values[title] = laps.to_json()
     return result
 
 
-def cross_encoder_sides(
-    data: Pairs, scheme: LabelScheme, batch_size: int, steps: int, work_dir: str
-) -> dict[str, Contestant]:
-    """Both sides train MiniLM with one logit and the same loss."""
+def _cross_encoders(data: Pairs, scheme: LabelScheme, settings: Settings) -> dict[str, BuildTrainer]:
+    """MiniLM with one logit and binary cross-entropy, on both sides."""
     config = load_config(minilm_dir())
     configure_labels(config, scheme, num_labels=1)
     tokenizer = load_tokenizer(minilm_dir())
     rows = PairRows(data, scheme, tokenizer, MAX_SEQ_LENGTH, flat=True)
+    dataset = _as_dataset(data)
 
     def ours(max_steps: int, seed: int) -> StageTrainer:
         model = load_model(AutoModelForSequenceClassification, minilm_dir(), config)
         bind_cross_encoder(model)
-        settings = _settings(work_dir, batch_size, max_steps, seed)
         return StageTrainer(
             model=model,
-            args=PairTrainingArguments(do_train=True, **settings),
+            args=PairTrainingArguments(do_train=True, **settings(max_steps, seed)),
             train_dataset=rows,
             processing_class=tokenizer,
             compute_loss_func=pair_loss(scheme.kind),
@@ -71,34 +96,50 @@ def cross_encoder_sides(
             row_metrics=partial(pair_row_metrics, scheme=scheme),
         )
 
-    columns = {"sentence1": data.sentence1, "sentence2": data.sentence2, "label": data.labels.astype(float).tolist()}
-    dataset = Dataset.from_dict(columns)
-
     def peer(bf16: bool, max_steps: int, seed: int) -> CrossEncoderTrainer:
-        args = CrossEncoderTrainingArguments(
-            bf16=bf16,
-            use_cpu=not torch.cuda.is_available(),
-            **_settings(work_dir, batch_size, max_steps, seed),
-        )
+        args = CrossEncoderTrainingArguments(**_peer_settings(bf16), **settings(max_steps, seed))
         return CrossEncoderTrainer(CrossEncoder(minilm_dir(), num_labels=1), args, dataset)
 
-    builders = {OURS: ours}
-    builders |= {name: partial(peer, bf16) for name, bf16 in _peer_precisions("CrossEncoderTrainer").items()}
-    count = count_texts(tokenizer.cls_token_id)
-    return {name: training_contestant(build, count, steps) for name, build in builders.items()}
+    return {OURS: ours, **_in_both_precisions("CrossEncoderTrainer", peer)}
 
 
-def _peer_precisions(name: str) -> dict[str, bool]:
-    """The peer in float32, its default, and in bfloat16 where the processor has it."""
-    precisions = {f"{name}, float32": False}
-    return precisions | {f"{name}, bfloat16": True} if supports_bfloat16("cpu") else precisions
+def _bi_encoders(data: Pairs, scheme: LabelScheme, settings: Settings) -> dict[str, BuildTrainer]:
+    """MiniLM with its own pooling and online contrastive loss, on both sides."""
+    tokenizer = load_tokenizer(minilm_dir())
+    rows = PairTexts(data, scheme, tokenizer, MAX_SEQ_LENGTH, flat=True)
+    dataset = _as_dataset(data)
+
+    def ours(max_steps: int, seed: int) -> StageTrainer:
+        encoder = load_sentence_encoder(minilm_dir())
+        bind_bi_encoder(encoder.model, encoder.pooling, head=encoder.head)
+        return StageTrainer(
+            model=encoder.model,
+            args=PairTrainingArguments(do_train=True, **settings(max_steps, seed)),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            compute_loss_func=embedding_loss("online_contrastive"),
+            score_batch=partial(score_embedded_pairs, scheme=scheme),
+            row_metrics=partial(cosine_row_metrics, scheme=scheme),
+        )
+
+    def peer(bf16: bool, max_steps: int, seed: int) -> SentenceTransformerTrainer:
+        model = SentenceTransformer(minilm_dir())
+        args = SentenceTransformerTrainingArguments(**_peer_settings(bf16), **settings(max_steps, seed))
+        return SentenceTransformerTrainer(model, args, dataset, loss=OnlineContrastiveLoss(model))
+
+    return {OURS: ours, **_in_both_precisions("SentenceTransformerTrainer", peer)}
 
 
-def _settings(work_dir: str, batch_size: int, max_steps: int, seed: int) -> dict[str, object]:
-    return {
-        "output_dir": work_dir,
-        "per_device_train_batch_size": batch_size,
-        "max_steps": max_steps,
-        "seed": seed,
-        **QUIET,
-    }
+def _as_dataset(data: Pairs) -> Dataset:
+    labels = data.labels.astype(float).tolist()
+    return Dataset.from_dict({"sentence1": data.sentence1, "sentence2": data.sentence2, "label": labels})
+
+
+def _peer_settings(bf16: bool) -> dict[str, bool]:
+    return {"bf16": bf16, "use_cpu": not torch.cuda.is_available()}
+
+
+def _in_both_precisions(name: str, peer: Callable[[bool, int, int], Trainer]) -> dict[str, BuildTrainer]:
+    """The peer in float32, its default, and in bfloat16 where the processor multiplies in it."""
+    precisions = {"float32": False, "bfloat16": True} if supports_bfloat16("cpu") else {"float32": False}
+    return {f"{name}, {precision}": partial(peer, bf16) for precision, bf16 in precisions.items()}

@@ -11,15 +11,17 @@ from benchmarks.timing import Contestant, Lap, synchronized
 
 BuildTrainer = Callable[[int, int], Trainer]  # (max_steps, seed) -> a trainer with fresh weights
 Count = Callable[[Tensor], Tensor]  # the token ids of a forward, of any shape -> units of work
+UnitsOfStep = int
 WARM_UP_STEPS = 1
 
 
 def training_contestant(
-    build_trainer: BuildTrainer, count: Count, steps: int, warm_up: int = WARM_UP_STEPS
+    build_trainer: BuildTrainer, count: Count | UnitsOfStep, steps: int, warm_up: int = WARM_UP_STEPS
 ) -> Contestant:
     """Each lap trains a fresh trainer for ``warm_up`` steps and then, on the clock, ``steps`` more.
 
-    ``count`` sees the token ids of every forward. Each lap has another seed, so that laps differ in their batches.
+    ``count`` sees the token ids of every forward, or is what every step does. Each lap has another seed, so that laps
+    differ in their batches.
     """
     seed = 0
 
@@ -27,15 +29,15 @@ def training_contestant(
         nonlocal seed
         seed += 1
         trainer = build_trainer(warm_up + steps, seed)
-        meter = _Meter(count, warm_up)
+        meter = _Meter(warm_up, count)
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(meter)
-        hook = _word_embeddings(trainer.model).register_forward_pre_hook(meter.count_forward)
+        if callable(count):
+            _word_embeddings(trainer.model).register_forward_pre_hook(meter.count_forward)
         trainer.train()
-        hook.remove()
         del trainer
         gc.collect()  # a trainer and its model refer to each other
-        return meter.lap()
+        return Lap(meter.units() if callable(count) else float(count * steps), meter.seconds)
 
     return lap
 
@@ -43,11 +45,6 @@ def training_contestant(
 def count_real_tokens(pad_token_id: int) -> Count:
     """Tokens of a batch that are not padding, special tokens included."""
     return lambda input_ids: (input_ids != pad_token_id).sum()
-
-
-def count_texts(cls_token_id: int) -> Count:
-    """Sequences of a batch, a pair being one, by the token that each begins with."""
-    return lambda input_ids: (input_ids == cls_token_id).sum()
 
 
 def best_batch_size(
@@ -70,23 +67,24 @@ def _word_embeddings(model: nn.Module) -> nn.Module:
 
 
 class _Meter(TrainerCallback):
-    """Counts from the end of the last warm-up step to the end of the last step."""
+    """Times and counts from the end of the last warm-up step to the end of the last step."""
 
-    def __init__(self, count: Count, warm_up: int):
-        self._count = count
+    def __init__(self, warm_up: int, count: Count | UnitsOfStep):
+        self.seconds = 0.0
         self._warm_up = warm_up
-        self._units: list[Tensor] = []
-        self._begin = self._end = 0.0
+        self._count = count
+        self._counted: list[Tensor] = []
+        self._begin = 0.0
+
+    def units(self) -> float:
+        return float(sum(int(units) for units in self._counted))
 
     def count_forward(self, module: nn.Module, args: tuple[Tensor]) -> None:
-        self._units.append(self._count(args[0]))  # not read here: on a GPU that would wait for the device
+        self._counted.append(self._count(args[0]))  # not read here: on a GPU that would wait for the device
 
     def on_step_end(self, args, state, control, **_) -> None:
         if state.global_step == self._warm_up:
-            self._units.clear()
+            self._counted.clear()
             self._begin = synchronized()
         if state.global_step == state.max_steps:
-            self._end = synchronized()
-
-    def lap(self) -> Lap:
-        return Lap(float(sum(int(units) for units in self._units)), self._end - self._begin)
+            self.seconds = synchronized() - self._begin

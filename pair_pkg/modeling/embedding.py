@@ -106,6 +106,12 @@ def pool(hidden: Tensor, lengths: Sequence[int], pooling: str) -> Tensor:
     return lowest.scatter_reduce(0, text_of_token.unsqueeze(1).expand_as(hidden), hidden, "amax")
 
 
+def project(head: nn.Module, pooled: Tensor) -> Tensor:
+    """What a head makes of pooled vectors (S, D), in float32 under autocast too: one linear layer costs little."""
+    with torch.autocast(pooled.device.type, enabled=False):
+        return head(pooled.float())
+
+
 def padding_of(tokenizer: PreTrainedTokenizerFast) -> Padding:
     """How a tokenizer pads."""
     has_types = "token_type_ids" in tokenizer.model_input_names
@@ -172,7 +178,7 @@ def _tokenized_ahead(texts: list[str], encoder: SentenceEncoder) -> Iterator[tup
 
 
 def _vectors(encoder: SentenceEncoder, inputs: dict[str, Any]) -> Tensor:
-    vectors = encoder.head(embed(encoder.model, inputs, encoder.pooling)).float()
+    vectors = project(encoder.head, embed(encoder.model, inputs, encoder.pooling))
     return F.normalize(vectors, dim=-1) if encoder.normalized else vectors
 
 

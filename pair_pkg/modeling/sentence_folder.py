@@ -27,12 +27,13 @@ OURS = "sentence_transformers."  # the library's own modules; others would be co
 def save_sentence_encoder(encoder: SentenceEncoder, folder: str | Path) -> None:
     """Write an encoder so that ``SentenceTransformer(folder)`` gives its vectors; its root is a plain checkpoint.
 
-    The head must be a linear layer or nothing. Where it lives in the model too, the checkpoint is without it: the
-    library reads the stock class and writes that.
+    The head must be a linear layer or nothing; where it lives in the model too, the checkpoint is without it.
     """
     # WeightedLayerPooling is fed from the hidden states, and their flag is read from config.json
     encoder.model.config.output_hidden_states = encoder.pooling == "first_last_avg"
-    encoder.model.save_pretrained(folder)
+    inside = tuple(f"{name}." for name, module in encoder.model.named_modules() if module is encoder.head)
+    weights = {name: values for name, values in encoder.model.state_dict().items() if not name.startswith(inside)}
+    encoder.model.save_pretrained(folder, state_dict=weights)
     encoder.tokenizer.save_pretrained(folder)
     transformer = Transformer(str(folder), max_seq_length=encoder.max_seq_length)
     modules = [transformer, *_pooling_modules(encoder)]

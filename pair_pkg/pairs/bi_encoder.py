@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import ModelOutput
 
-from pair_pkg.modeling.embedding import SentenceEncoder, embed, split_text_batch
+from pair_pkg.modeling.embedding import SentenceEncoder, embed, project, split_text_batch
 from pair_pkg.modeling.encoder import why_not_flat
 from pair_pkg.pairs.head_norm import HeadNorm, linear_of_norm
 
@@ -78,5 +78,5 @@ def _forward(self, sentence1: Tensor, sentence2: Tensor, groups: Tensor | None =
         pooled = torch.cat([checkpoint(self.embed_batch, part, use_reentrant=False) for part in parts])
     else:
         pooled = self.embed_batch(inputs)
-    vectors = F.normalize(self.sentence_head(pooled).float(), dim=-1)  # (U, D)
+    vectors = F.normalize(project(self.sentence_head, pooled), dim=-1)  # (U, D)
     return PairEmbeddings(vectors[sentence1], vectors[sentence2], groups)

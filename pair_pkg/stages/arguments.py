@@ -1,9 +1,15 @@
 """What the doors can be asked for, beside the library's training arguments."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
+
+from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
+from pair_pkg.modeling.embedding import POOLINGS
 from pair_pkg.modeling.loading import resolve_package
+from pair_pkg.pairs.embedding_loss import LOSSES, choose_loss
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
 
 FEWEST_ENTRIES = 10  # of a vocabulary: five are special tokens, and something has to be left to draw from
@@ -213,7 +219,7 @@ class PairArguments:
     )
     max_seq_length: int | None = field(
         default=None,
-        metadata={"help": "tokens of a pair, special tokens included; unset: 256, or the model's positions"},
+        metadata={"help": "tokens of a pair (bi_encoder: a text), special ones included; unset: 256, or the model's"},
     )
     max_train_samples: int | None = field(default=None, metadata={"help": "pairs to train on, for a trial"})
     max_eval_samples: int | None = field(default=None, metadata={"help": "pairs to evaluate on, for a trial"})
@@ -242,19 +248,52 @@ class ArchitectureArguments:
         },
     )
     num_labels: int | None = field(
-        default=None, metadata={"help": "outputs; unset: 2 for binary labels (1: a sigmoid), 1 for scores"}
+        default=None,
+        metadata={"help": "outputs of a cross_encoder; unset: 2 for binary labels (1: a sigmoid), 1 for scores"},
+    )
+    pooling: str | None = field(
+        default=None,
+        metadata={
+            "help": "what of its tokens is a text's vector in a bi_encoder; unset: mean (Reimers and Gurevych, 2019)",
+            "choices": list(POOLINGS),
+        },
+    )
+    loss: str | None = field(
+        default=None,
+        metadata={
+            "help": "loss of a bi_encoder; unset: cosent for scores, online_contrastive for binary labels",
+            "choices": list(LOSSES),
+        },
+    )
+    matryoshka_dims: list[int] | None = field(
+        default=None,
+        metadata={"help": "leading dimensions of a bi_encoder that are to serve by themselves too", "nargs": "+"},
     )
     head_norm: str = field(
         default="none",
         metadata={
-            "help": "normalization of the pooled vector; batch is folded into the classifier at saving",
+            "help": "normalization of the pooled vector; batch is folded into a linear layer at saving",
             "choices": ["none", "batch"],
         },
     )
 
     def __post_init__(self) -> None:
-        if self.architecture == "bi_encoder":
-            raise InputError("--architecture bi_encoder is not built yet; take cross_encoder")
+        is_bi_encoder = self.architecture == "bi_encoder"
+        for flag in ("num_labels",) if is_bi_encoder else ("pooling", "loss", "matryoshka_dims"):
+            if getattr(self, flag) is not None:
+                other = "cross_encoder" if is_bi_encoder else "bi_encoder"
+                raise InputError(f"--{flag} is for --architecture {other}; leave it out, or take that")
+
+    def settings(self, scheme: LabelScheme, labels: np.ndarray) -> dict[str, Any]:
+        """What decides on the architecture, defaults filled in by the training labels. Raises ``InputError``."""
+        if self.architecture == "cross_encoder":
+            return {"num_labels": self.num_labels, "head_norm": self.head_norm}
+        return {
+            "pooling": self.pooling or POOLINGS[0],
+            "loss": choose_loss(scheme.kind, labels, self.loss),
+            "matryoshka_dims": self.matryoshka_dims or [],
+            "head_norm": self.head_norm,
+        }
 
 
 @dataclass(repr=False)

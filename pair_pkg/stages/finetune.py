@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.columns import TEST, TRAIN, VALIDATION
 from pair_pkg.data.labels import LabelScheme
@@ -21,21 +21,20 @@ from pair_pkg.modeling.loading import (
     check_max_seq_length,
     check_vocabulary,
     load_config,
-    load_model,
     load_tokenizer,
     set_dropout,
 )
 from pair_pkg.pairs.baselines import baseline_metrics
-from pair_pkg.pairs.cross_encoder import bind_cross_encoder, configure_labels
-from pair_pkg.pairs.dataset import PairRows, pair_template
-from pair_pkg.pairs.head_norm import add_head_norm, fold_head_norm
-from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, predictions, score_pairs
+from pair_pkg.pairs.loss import predictions
 from pair_pkg.pairs.metrics import compute_pair_metrics, format_accuracy
 from pair_pkg.records import fingerprint, fingerprint_model, read_record
 from pair_pkg.report.numbers import format_value, metric_title
 from pair_pkg.report.plots import plot_history
 from pair_pkg.report.tables import format_table
 from pair_pkg.stages.arguments import ArchitectureArguments, ModelArguments, PairArguments, PairTrainingArguments
+from pair_pkg.stages.bi_model import build_bi_encoder, load_bi_encoder
+from pair_pkg.stages.cross_model import build_cross_encoder, load_cross_encoder
+from pair_pkg.stages.pair_model import PairModel
 from pair_pkg.stages.pairs_data import PairSplits, check_unknown, describe, load_splits, load_unlabelled
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predictions
 from pair_pkg.stages.terminal import announce, set_up_logging
@@ -47,6 +46,7 @@ from pair_pkg.training.trainer import StageTrainer
 
 logger = logging.getLogger("pair_pkg")
 
+CROSS_ENCODER = "cross_encoder"
 DEFAULT_MAX_SEQ_LENGTH = 256
 DESCRIPTION = "Fine-tune a checkpoint on labelled sentence pairs, and say how well it tells which mean the same."
 SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
@@ -93,13 +93,14 @@ def finetune(
     tokenizer = load_tokenizer(model_args.tokenizer_name or model_args.model_name_or_path, **model_args.hub())
     config = load_config(model_args.config_name or model_args.model_name_or_path, **model_args.hub())
     set_dropout(config, model_args.hidden_dropout_prob, model_args.attention_probs_dropout_prob)
-    configure_labels(config, data.scheme, architecture.num_labels)
+    settings = architecture.settings(data.scheme, data.splits[TRAIN].labels)
+    is_cross_encoder = architecture.architecture == CROSS_ENCODER
     check_vocabulary(tokenizer, config, needs_mask=False)
     check_unknown(data.splits[TRAIN], tokenizer)
-    num_special = sum(piece.sentence is None for piece in pair_template(tokenizer))
+    num_special = tokenizer.num_special_tokens_to_add(pair=is_cross_encoder)
     max_seq_length = check_max_seq_length(arguments.max_seq_length, config, num_special, DEFAULT_MAX_SEQ_LENGTH)
 
-    identity = _identity(arguments, architecture, model_args, args, data, tokenizer, max_seq_length)
+    identity = _identity(architecture.architecture, settings, model_args, args, data, tokenizer, max_seq_length)
     opened = open_run(
         args.output_dir,
         identity,
@@ -116,10 +117,18 @@ def finetune(
         announce(*describe(data.accounting, data.scheme))
 
     torch.manual_seed(args.seed)  # the head's new weights
-    model = load_model(AutoModelForSequenceClassification, model_args.model_name_or_path, config, **model_args.hub())
-    if architecture.head_norm == "batch":
-        add_head_norm(model)
-    build = functools.partial(_trainer, model, model_args, args, tokenizer, data, max_seq_length)
+    pair_model = (build_cross_encoder if is_cross_encoder else build_bi_encoder)(
+        model_args.model_name_or_path,
+        config,
+        data.scheme,
+        tokenizer,
+        max_seq_length,
+        attention_dropout=model_args.attention_probs_dropout_prob or 0.0,
+        why_stock=stock_reason(args),
+        **settings,
+        **model_args.hub(),
+    )
+    build = functools.partial(_trainer, pair_model, args, tokenizer, data)
     if arguments.dry_run:
         with tempfile.TemporaryDirectory() as args.output_dir:  # the library makes its folder at once
             return _dry_run(build())
@@ -131,6 +140,7 @@ def finetune(
         "base_model": model_args.model_name_or_path,
         "lineage": lineage and {name: lineage.get(name) for name in ("stage", "base_model", "lineage")},
         "architecture": architecture.architecture,
+        "settings": settings,
         "labels": data.scheme.to_json(),
         "max_seq_length": max_seq_length,
         "pairs": data.accounting,
@@ -139,12 +149,13 @@ def finetune(
         begin_run(args.output_dir, record, keep_checkpoints=opened.checkpoint is not None)
     trainer = build()
     metrics = train_and_evaluate(trainer, opened.checkpoint)
-    metrics |= _test(trainer, data, args.output_dir)
-    if architecture.head_norm == "batch":
-        fold_head_norm(model)
-        trainer.save_model()
+    threshold = pair_model.decision_threshold(trainer) if data.scheme.kind == "binary" else None
+    metrics |= _test(pair_model, trainer, data, threshold)
+    if args.do_train:
+        pair_model.save(trainer)
     if unlabelled is not None:
-        _write_scores(trainer, unlabelled, data.scheme, Path(args.output_dir, PREDICTIONS_NAME))
+        _write_scores(pair_model, trainer, unlabelled, data.scheme, threshold, PREDICTIONS_NAME)
+    record["threshold"] = threshold
     finish_run(trainer, record, metrics)
     if args.should_save:
         plot_history(trainer.state.log_history, Path(args.output_dir, "history.png"))
@@ -163,30 +174,20 @@ def predict_only(arguments: PairArguments, model_args: ModelArguments, args: Pai
     scheme = LabelScheme.from_json(record["labels"])
     pairs = load_unlabelled(arguments)
     tokenizer = load_tokenizer(name)
-    model = load_model(AutoModelForSequenceClassification, name, load_config(name), head_may_be_new=False)
-    flat = bind_cross_encoder(model)
-    rows = functools.partial(PairRows, scheme=scheme, tokenizer=tokenizer, flat=flat, with_rows=True)
-    dataset = rows(pairs, max_seq_length=record["max_seq_length"])
-    trainer = StageTrainer(
-        model=model,
-        args=args,
-        eval_dataset=dataset,
-        processing_class=tokenizer,
-        compute_loss_func=pair_loss(scheme.kind),
-        score_batch=functools.partial(score_pairs, scheme=scheme),
-        row_metrics=functools.partial(pair_row_metrics, scheme=scheme),
-    )
+    load = load_cross_encoder if record["architecture"] == CROSS_ENCODER else load_bi_encoder
+    pair_model = load(name, record, scheme, tokenizer)
+    trainer = pair_model.build_trainer(args, tokenizer, pair_model.build_rows(pairs, False))
     path = Path(args.output_dir, PREDICTIONS_NAME)
     scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader()))
     if args.should_save:
-        write_predictions(path, pairs, scheme, scores)
+        write_predictions(path, pairs, scheme, scores, record.get("threshold", 0.5))
         announce(f"written to {path}: {len(pairs):,} pairs, in the order of the input")
     return {"predicted_pairs": len(pairs)}
 
 
 def _identity(
-    arguments: PairArguments,
-    architecture: ArchitectureArguments,
+    architecture: str,
+    settings: dict[str, Any],
     model_args: ModelArguments,
     args: PairTrainingArguments,
     data: PairSplits,
@@ -199,9 +200,8 @@ def _identity(
         "model": model_args.model_name_or_path,
         "model_fingerprint": fingerprint_model(model_args.model_name_or_path),
         "tokenizer": tokenizer_fingerprint(tokenizer),
-        "architecture": architecture.architecture,
-        "num_labels": architecture.num_labels,
-        "head_norm": architecture.head_norm,
+        "architecture": architecture,
+        **settings,
         "hidden_dropout_prob": model_args.hidden_dropout_prob,
         "attention_probs_dropout_prob": model_args.attention_probs_dropout_prob,
         "labels": data.scheme.to_json(),
@@ -217,54 +217,40 @@ def _pairs_fingerprint(pairs: Pairs) -> str:
 
 
 def _trainer(
-    model: nn.Module,
-    model_args: ModelArguments,
-    args: PairTrainingArguments,
-    tokenizer: PreTrainedTokenizerFast,
-    data: PairSplits,
-    max_seq_length: int,
+    pair_model: PairModel, args: PairTrainingArguments, tokenizer: PreTrainedTokenizerFast, data: PairSplits
 ) -> StageTrainer:
-    flat = bind_cross_encoder(model, model_args.attention_probs_dropout_prob or 0.0, stock_reason(args))
-
-    def rows(name: str, with_rows: bool) -> PairRows:
-        dataset = PairRows(data.splits[name], data.scheme, tokenizer, max_seq_length, flat=flat, with_rows=with_rows)
-        if dataset.num_truncated:
-            logger.warning("%s: %d pairs are cut to --max_seq_length %d", name, dataset.num_truncated, max_seq_length)
-        return dataset
-
-    return StageTrainer(
-        model=model,
-        args=args,
-        train_dataset=rows(TRAIN, with_rows=False),
-        eval_dataset=rows(VALIDATION, with_rows=True),
-        processing_class=tokenizer,
-        compute_loss_func=pair_loss(data.scheme.kind),
-        score_batch=functools.partial(score_pairs, scheme=data.scheme),
-        row_metrics=functools.partial(pair_row_metrics, scheme=data.scheme),
-    )
+    evaluated, trained = (pair_model.build_rows(data.splits[name], name == TRAIN) for name in (VALIDATION, TRAIN))
+    return pair_model.build_trainer(args, tokenizer, evaluated, trained)
 
 
-def _test(trainer: StageTrainer, data: PairSplits, output_dir: str) -> dict[str, Any]:
+def _test(pair_model: PairModel, trainer: StageTrainer, data: PairSplits, threshold: float | None) -> dict[str, Any]:
     """Score the test pairs, or the validation pairs where there is no test, beside trivial baselines."""
     name = TEST if TEST in data.splits else VALIDATION
     pairs, kind = data.splits[name], data.scheme.kind
-    scores = _write_scores(trainer, pairs, data.scheme, Path(output_dir, TEST_NAME))
+    scores = _write_scores(pair_model, trainer, pairs, data.scheme, threshold, TEST_NAME)
     train = data.splits[TRAIN]
     baselines = baseline_metrics(
         kind,
         (train.sentence1, train.sentence2, train.labels),
         (pairs.sentence1, pairs.sentence2, pairs.labels),
     )
-    return {"test_split": name, "test": compute_pair_metrics(kind, scores, pairs.labels), "baselines": baselines}
+    metrics = compute_pair_metrics(kind, scores, pairs.labels, threshold)
+    return {"test_split": name, "test": metrics, "baselines": baselines}
 
 
-def _write_scores(trainer: StageTrainer, pairs: Pairs, scheme: LabelScheme, path: Path):
+def _write_scores(
+    pair_model: PairModel,
+    trainer: StageTrainer,
+    pairs: Pairs,
+    scheme: LabelScheme,
+    threshold: float | None,
+    file_name: str,
+) -> np.ndarray:
     """Score pairs with the trained model and write them, on the main process; returns the scores."""
-    like = trainer.eval_dataset
-    dataset = PairRows(pairs, scheme, trainer.processing_class, like.max_seq_length, flat=like.flat, with_rows=True)
-    scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader(dataset)))
+    loader = trainer.get_eval_dataloader(pair_model.build_rows(pairs, False))
+    scores = predictions(trainer.score_dataset(loader))
     if trainer.args.should_save:
-        write_predictions(path, pairs, scheme, scores)
+        write_predictions(Path(trainer.args.output_dir, file_name), pairs, scheme, scores, threshold)
     return scores
 
 

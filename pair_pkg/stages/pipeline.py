@@ -22,7 +22,7 @@ from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_met
 from pair_pkg.report.tables import comparison_table, format_table
 from pair_pkg.stages import adapt, finetune
 from pair_pkg.stages.pairs_data import load_splits, load_unlabelled
-from pair_pkg.stages.predictions import Predictions, read_predictions
+from pair_pkg.stages.predictions import TEST_NAME, Predictions, read_predictions
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.training.settings import Setting, load_document, to_words
 
@@ -216,7 +216,18 @@ def _print_answer(
     if before and after:
         announce(f"perplexity of held-out documents: {before:,.2f} before, {after:,.2f} after")
     announce("", answer.sentence, "")
-    announce(f"written to {output_dir}: {RESULTS_NAME}, comparison.png, and a folder for each run")
+    announce("written:", *(f"  {path}" for path in _written(output_dir, records)))
+
+
+def _written(output_dir: Path, records: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """What a finished pipeline leaves, for a person to open."""
+    fine_tuned = ", ".join(f"{name}-seed-{record['identity']['seed']}" for name in records for record in records[name])
+    return [
+        f"{output_dir / RESULTS_NAME}  (all numbers of the answer)",
+        f"{output_dir / 'comparison.png'}  (the differences with their intervals)",
+        f"{output_dir / 'mlm'}/  (the adapted model, run.json, log_history.json, history.png)",
+        f"{output_dir}/{{{fine_tuned}}}/  (fine-tuned models, each also with {TEST_NAME})",
+    ]
 
 
 def _by_run(records: dict[str, list[dict[str, Any]]]) -> dict[str, dict[str, Any]]:

@@ -49,10 +49,14 @@ def test_packing_loses_nothing_and_is_tight(case):
     assert len(blocks) <= first_fit_decreasing(lengths.tolist(), capacity) + 1
 
 
-def test_packing_finds_a_perfect_fit():
-    lengths = np.array([7, 1, 5, 3, 8, 5, 2, 9])  # 40 in all
-    order, boundaries = pack_blocks(lengths, 10)
-    assert [int(lengths[block].sum()) for block in np.split(order, boundaries[1:-1])] == [10, 10, 10, 10]
+@pytest.mark.parametrize(
+    ("lengths", "capacity"),
+    [([7, 1, 5, 3, 8, 5, 2, 9], 10), ([11, 9, 4, 3, 3], 15)],  # the second one needs the tightest space, not any
+)
+def test_packing_finds_a_perfect_fit(lengths, capacity):
+    lengths = np.array(lengths)
+    order, boundaries = pack_blocks(lengths, capacity)
+    assert {int(lengths[block].sum()) for block in np.split(order, boundaries[1:-1])} == {capacity}
 
 
 def test_an_item_over_the_capacity_is_a_defect():

@@ -168,7 +168,7 @@ CASES = [
     pytest.param(5, "checkpoint-5", ["--save_steps=5"], id="between epochs"),
     pytest.param(2, None, [], id="before the first checkpoint"),
     pytest.param(5, "checkpoint-4", ["--gradient_accumulation_steps=2"], id="two micro-steps"),
-    pytest.param(9, "checkpoint-8", ["--dataloader_num_workers=2"], id="two workers"),
+    pytest.param(9, "checkpoint-8", ["--dataloader_num_workers=2"], id="two workers", marks=pytest.mark.slow),
 ]
 
 

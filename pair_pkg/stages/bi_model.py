@@ -1,0 +1,111 @@
+"""The bi-encoder as stage 2 runs it."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+from transformers import AutoModel, PreTrainedConfig, PreTrainedTokenizerFast
+
+from pair_pkg.data.labels import LabelScheme
+from pair_pkg.data.pairs import Pairs
+from pair_pkg.errors import InputError
+from pair_pkg.modeling.loading import load_model
+from pair_pkg.modeling.sentence_folder import load_sentence_encoder, save_sentence_encoder
+from pair_pkg.pairs.bi_encoder import bind_bi_encoder, take_encoder
+from pair_pkg.pairs.embedding_loss import (
+    CACHED_RANKING,
+    IN_BATCH_NEGATIVES,
+    cosine_row_metrics,
+    embedding_loss,
+    learned_pairs,
+    score_embedded_pairs,
+)
+from pair_pkg.pairs.head_norm import HeadNorm
+from pair_pkg.pairs.text_dataset import PairTexts
+from pair_pkg.stages.pair_model import PairModel, warn_of_truncated
+from pair_pkg.training.trainer import StageTrainer
+
+CACHED_TOKENS = 8192  # whose activations are kept at a time under a cached loss
+
+
+def build_bi_encoder(
+    name: str,
+    config: PreTrainedConfig,
+    scheme: LabelScheme,
+    tokenizer: PreTrainedTokenizerFast,
+    max_seq_length: int,
+    *,
+    pooling: str,
+    loss: str,
+    matryoshka_dims: Sequence[int],
+    head_norm: str,
+    attention_dropout: float,
+    why_stock: str | None,
+    **hub: Any,
+) -> PairModel:
+    """A bi-encoder to train from ``name``'s encoder."""
+    width = config.hidden_size
+    if any(not 0 < dims <= width for dims in matryoshka_dims):
+        raise InputError(f"--matryoshka_dims {' '.join(map(str, matryoshka_dims))}: give dimensions from 1 to {width}")
+    model = load_model(AutoModel, name, config, **hub)
+    flat = bind_bi_encoder(
+        model,
+        pooling,
+        head=HeadNorm(width) if head_norm == "batch" else None,
+        attention_dropout=attention_dropout,
+        chunk_tokens=CACHED_TOKENS if loss == CACHED_RANKING else None,
+        why_stock=why_stock,
+    )
+    return _pair_model(model, scheme, tokenizer, max_seq_length, flat, pooling, loss, matryoshka_dims)
+
+
+def load_bi_encoder(
+    name: str, record: dict[str, Any], scheme: LabelScheme, tokenizer: PreTrainedTokenizerFast
+) -> PairModel:
+    """A fine-tuned bi-encoder, as its modules and the record of its run tell."""
+    encoder = load_sentence_encoder(name)
+    flat = bind_bi_encoder(encoder.model, encoder.pooling, head=encoder.head)
+    learned = record["settings"]["loss"], record["settings"]["matryoshka_dims"]
+    max_seq_length, threshold = record["max_seq_length"], record["threshold"]
+    return _pair_model(encoder.model, scheme, tokenizer, max_seq_length, flat, encoder.pooling, *learned, threshold)
+
+
+def _pair_model(
+    model: nn.Module,
+    scheme: LabelScheme,
+    tokenizer: PreTrainedTokenizerFast,
+    max_seq_length: int,
+    flat: bool,
+    pooling: str,
+    loss: str,
+    matryoshka_dims: Sequence[int],
+    threshold: float | None = None,
+) -> PairModel:
+    def build_rows(pairs: Pairs, training: bool) -> PairTexts:
+        rows = PairTexts(
+            learned_pairs(pairs, loss) if training else pairs,
+            scheme,
+            tokenizer,
+            max_seq_length,
+            flat=flat,
+            with_rows=not training,
+            with_groups=training and loss in IN_BATCH_NEGATIVES,
+        )
+        warn_of_truncated(rows.num_truncated, "texts", max_seq_length)
+        return rows
+
+    def save(trainer: StageTrainer) -> None:
+        encoder = take_encoder(model, tokenizer, pooling, max_seq_length)
+        if trainer.args.should_save:
+            save_sentence_encoder(encoder, trainer.args.output_dir)
+
+    return PairModel(
+        model=model,
+        build_rows=build_rows,
+        loss=embedding_loss(loss, matryoshka_dims),
+        score_batch=functools.partial(score_embedded_pairs, scheme=scheme),
+        row_metrics=functools.partial(cosine_row_metrics, scheme=scheme),
+        save=save,
+        threshold=threshold,
+    )

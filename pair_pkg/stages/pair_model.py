@@ -1,0 +1,61 @@
+"""What stage 2 knows of an architecture: how it is trained, scored and saved."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast, TrainingArguments
+
+from pair_pkg.data.pairs import Pairs
+from pair_pkg.pairs.baselines import best_threshold
+from pair_pkg.pairs.loss import LossFunction, predictions
+from pair_pkg.training.trainer import RowMetrics, ScoreBatch, StageTrainer
+
+logger = logging.getLogger("pair_pkg")
+
+
+@dataclass(frozen=True)
+class PairModel:
+    """A bound model and what belongs to it; built by ``cross_model`` and ``bi_model``."""
+
+    model: nn.Module
+    build_rows: Callable[[Pairs, bool], Dataset]  # pairs, and whether they are trained on
+    loss: LossFunction
+    score_batch: ScoreBatch
+    row_metrics: RowMetrics
+    save: Callable[[StageTrainer], None]  # the finished model into the run's folder
+    threshold: float | None = None  # from which a binary score means the positive name; None: fitted on validation
+
+    def build_trainer(
+        self,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerFast,
+        evaluated: Dataset,
+        trained: Dataset | None = None,
+    ) -> StageTrainer:
+        """The Trainer of the model."""
+        return StageTrainer(
+            model=self.model,
+            args=args,
+            train_dataset=trained,
+            eval_dataset=evaluated,
+            processing_class=tokenizer,
+            compute_loss_func=self.loss,
+            score_batch=self.score_batch,
+            row_metrics=self.row_metrics,
+        )
+
+    def decision_threshold(self, trainer: StageTrainer) -> float:
+        """The threshold of binary pairs: the architecture's own, or the one with the best validation accuracy."""
+        if self.threshold is not None:
+            return self.threshold
+        columns = trainer.score_dataset(trainer.get_eval_dataloader())
+        return best_threshold(predictions(columns), columns["label"])
+
+
+def warn_of_truncated(num_truncated: int, what: str, max_seq_length: int) -> None:
+    """Say that texts were cut, if any was."""
+    if num_truncated:
+        logger.warning("%d %s are cut to --max_seq_length %d", num_truncated, what, max_seq_length)

@@ -96,7 +96,7 @@ def _prepare(
     training, held_out = split_documents(store.num_documents, HELD_OUT_FRACTION, seed=0)
     rows = build_rows(store, tokenizer, MAX_SEQ_LENGTH, False, training)
     validation = build_rows(store, tokenizer, MAX_SEQ_LENGTH, False, held_out, with_rows=True)
-    validation.rows = validation.rows.take(held_out_rows)
+    validation.rows = validation.rows.sample(held_out_rows, seed=0)
     dataset = build_stock_dataset([texts[document] for document in training], tokenizer, MAX_SEQ_LENGTH, False)
 
     def ours(start: nn.Module, max_steps: int, seed: int) -> Trainer:

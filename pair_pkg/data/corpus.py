@@ -112,6 +112,13 @@ def hub_splits(dataset_name: str, config_name: str | None, token: str | None = N
         return datasets.get_dataset_split_names(dataset_name, config_name, token=token)
 
 
+def hub_version(dataset_name: str, config_name: str | None, token: str | None = None) -> str:
+    """What changes when a Hub data set's files or configuration change. Raises ``InputError``."""
+    with _hub_errors(dataset_name) as datasets:
+        builder = datasets.load_dataset_builder(dataset_name, config_name, token=token)
+        return f"{dataset_name}/{builder.config_id}/{builder.hash}"
+
+
 @contextmanager
 def _hub_errors(place: str) -> Iterator[ModuleType]:
     """The library ``datasets``, its errors about the Hub as one line with the cure."""

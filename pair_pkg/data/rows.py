@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pair_pkg.data.texts import ranges
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -26,10 +28,12 @@ class Rows:
         """Tokens of each row, special tokens not counted: (R,) int64."""
         return np.add.reduceat(self.lengths, self.row_offsets[:-1]) if len(self) else np.empty(0, np.int64)
 
-    def take(self, num_rows: int) -> "Rows":
-        """The first ``num_rows`` rows."""
-        row_offsets = self.row_offsets[: num_rows + 1]
-        return Rows(self.starts[: row_offsets[-1]], self.lengths[: row_offsets[-1]], row_offsets)
+    def sample(self, num_rows: int, seed: int) -> "Rows":
+        """``num_rows`` rows drawn with a seed, in their order; the first ones would be the longest windows."""
+        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:num_rows])
+        counts = np.diff(self.row_offsets)[rows]
+        windows = ranges(self.row_offsets[rows], counts)
+        return Rows(self.starts[windows], self.lengths[windows], np.concatenate([[0], np.cumsum(counts)]))
 
 
 def split_documents(num_documents: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

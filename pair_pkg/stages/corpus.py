@@ -16,6 +16,7 @@ from pair_pkg.data.corpus import (
     clean_documents,
     from_hub,
     hub_splits,
+    hub_version,
     read_documents,
 )
 from pair_pkg.data.files import expand_paths
@@ -49,7 +50,7 @@ class Source:
         content = (
             fingerprint_files(self.files)
             if self.files
-            else [corpus.dataset_name, corpus.dataset_config_name, self.split]
+            else [hub_version(corpus.dataset_name, corpus.dataset_config_name, self.token), self.split]
         )
         return fingerprint([content, [path.suffix for path in self.files], settings])
 
@@ -157,8 +158,8 @@ def load_rows(
             "give --validation_file, or a corpus of two documents or more"
         )
     accounting = _account(store, validation_store, train_rows, validation_rows, num_special, max_seq_length)
-    limited = train_rows.take(corpus.max_train_samples or len(train_rows))
-    limited_validation = validation_rows.take(corpus.max_eval_samples or len(validation_rows))
+    limited = train_rows.sample(corpus.max_train_samples or len(train_rows), seed)
+    limited_validation = validation_rows.sample(corpus.max_eval_samples or len(validation_rows), seed)
     return CorpusRows(store, limited, validation_store, limited_validation, accounting)
 
 

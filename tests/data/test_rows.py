@@ -80,8 +80,10 @@ def test_line_by_line_is_one_window_a_row():
 def test_the_first_rows():
     rows = Rows(np.array([0, 3, 5]), np.array([3, 2, 4]), np.array([0, 2, 3]))
     assert rows.row_tokens().tolist() == [5, 4]
-    assert rows.take(1).row_tokens().tolist() == [5] and len(rows.take(99)) == 2
-    assert rows.take(1).num_tokens == 5
+    one, all_of_them = rows.sample(1, seed=0), rows.sample(99, seed=0)
+    assert len(one) == 1 and one.row_tokens().tolist() == [one.num_tokens] and one.num_tokens in rows.row_tokens()
+    assert all_of_them.row_tokens().tolist() == rows.row_tokens().tolist()
+    assert {rows.sample(1, seed).num_tokens for seed in range(20)} == set(rows.row_tokens().tolist())
 
 
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 2**31))

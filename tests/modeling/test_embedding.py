@@ -21,7 +21,14 @@ from transformers import (
 from pair_pkg.data.texts import tokenize_singles
 from pair_pkg.errors import InputError
 from pair_pkg.modeling import embedding
-from pair_pkg.modeling.embedding import POOLINGS, SentenceEncoder, build_text_batch, encode_texts, pool, split_text_batch
+from pair_pkg.modeling.embedding import (
+    POOLINGS,
+    SentenceEncoder,
+    build_text_batch,
+    encode_texts,
+    pool,
+    split_text_batch,
+)
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.modeling.scratch import train_tokenizer
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder, save_sentence_encoder
@@ -159,7 +166,7 @@ def test_a_split_batch_holds_the_same_texts(flat):
     torch.testing.assert_close(torch.cat([embedding.embed(model, part, "mean") for part in parts]), whole)
 
 
-def test_left_padding_and_its_mask_give_the_same_vectors():
+def test_padding_on_either_side_holds_the_same_tokens():
     tokens = tokenize_singles(TEXTS, TOKENIZER, MAX_SEQ_LENGTH)
     texts = np.arange(len(TEXTS))
     right = build_text_batch(tokens, texts, embedding.Padding(0, 0, left=False))

@@ -123,11 +123,15 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
     first = predictions[BASE][0]
     assert all(np.array_equal(first.labels, other.labels) for parts in predictions.values() for other in parts)
     scores = {name: np.stack([part.scores for part in parts]) for name, parts in predictions.items()}
+    records = {name: [read_record(folder) for folder in parts] for name, parts in folders.items()}
+    thresholds = {name: [record["threshold"] or 0.0 for record in parts] for name, parts in records.items()}
     differences = compare_metrics(
         first.kind,
         first.labels,
         scores[BASE],
         scores[ADAPTED],
+        base_threshold=thresholds[BASE],  # of binary labels only: fitted on validation, or the middle
+        adapted_threshold=thresholds[ADAPTED],
         groups=first.groups(),
         num_resamples=RESAMPLES,
         seed=BOOTSTRAP_SEED,
@@ -135,7 +139,6 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
     main_metric = MAIN_METRIC[first.kind]
     answer = verdict(differences[main_metric], main_metric)
     tests = {f"seed {seed}": _mcnemar(*pair) for seed, *pair in zip(seeds, predictions[BASE], predictions[ADAPTED])}
-    records = {name: [read_record(folder) for folder in parts] for name, parts in folders.items()}
     stage1 = read_record(adapted_dir)
     plot_comparison(differences, adapted_dir.parent / "comparison.png")
     _print_answer(differences, answer, tests, records, stage1, adapted_dir.parent)

@@ -4,13 +4,11 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Callable
-from contextlib import redirect_stdout
-from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
-from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
+from sentence_transformers import SentenceTransformer
 
 from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
 from benchmarks.result import Result, comparison
@@ -19,7 +17,7 @@ from pair_pkg.modeling.embedding import encode_texts
 from pair_pkg.modeling.precision import supports_bfloat16
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
 
-ONNX_PACKAGES = ("optimum", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OURS = "ours"
 
 Encode = Callable[[list[str]], np.ndarray]
@@ -53,7 +51,7 @@ def _ours() -> Encode:
 
 
 def _peers(work_dir: Path, result: Result) -> dict[str, Encode]:
-    """sentence-transformers by its default, in bfloat16, and with ONNX int8 where that is installed."""
+    """sentence-transformers by its default, in bfloat16, and with ONNX Runtime's int8 where that is installed."""
     float32 = SentenceTransformer(minilm_dir(), device="cpu")
     peers: dict[str, Encode] = {"SentenceTransformer, float32": _encode_of(float32)}
     if supports_bfloat16("cpu"):
@@ -61,25 +59,18 @@ def _peers(work_dir: Path, result: Result) -> dict[str, Encode]:
         peers["SentenceTransformer, bfloat16"] = _encode_of(half)
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
-        result.notes.append(f"note: the peer's int8 backend is not measured: {', '.join(missing)} not installed")
+        result.notes.append(
+            f"note: the peer's int8 backend is not measured: {', '.join(missing)} not installed (extra: onnx)"
+        )
     else:
-        peers["SentenceTransformer, ONNX int8"] = _encode_of(_onnx_int8(work_dir))
+        from benchmarks.onnx_int8 import load_in_int8  # its packages are optional
+
+        peers["SentenceTransformer, ONNX int8"] = _encode_of(load_in_int8(minilm_dir(), work_dir))
     return peers
 
 
 def _encode_of(model: SentenceTransformer) -> Encode:
     return lambda texts: model.encode(texts, show_progress_bar=False)
-
-
-def _onnx_int8(work_dir: Path) -> SentenceTransformer:
-    """MiniLM exported and quantized as the library's documentation does for processors with AVX-512 VNNI."""
-    folder = str(work_dir / "onnx")
-    with redirect_stdout(StringIO()):  # the exporter talks
-        SentenceTransformer(minilm_dir(), backend="onnx", device="cpu").save_pretrained(folder)
-        exported = SentenceTransformer(folder, backend="onnx", device="cpu")
-        export_dynamic_quantized_onnx_model(exported, "avx512_vnni", folder)
-    file = {"file_name": "onnx/model_qint8_avx512_vnni.onnx"}
-    return SentenceTransformer(folder, backend="onnx", device="cpu", model_kwargs=file)
 
 
 def _contestant(encode: Encode, texts: list[str]) -> Contestant:

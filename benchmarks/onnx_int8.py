@@ -9,9 +9,7 @@ import logging
 import warnings
 from pathlib import Path
 
-import onnxruntime
 import torch
-from onnxruntime.quantization import QuantType, quantize_dynamic
 from sentence_transformers import SentenceTransformer
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
@@ -21,6 +19,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 def load_in_int8(name: str, work_dir: Path) -> SentenceTransformer:
     """A sentence encoder of the BERT architecture whose encoder runs in ONNX Runtime with int8 weights."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # optional, with the extra onnx
+
     model = SentenceTransformer(name, device="cpu")
     encoder = model[0].model
     _export(encoder.eval(), work_dir / "float32.onnx")
@@ -32,13 +32,16 @@ def load_in_int8(name: str, work_dir: Path) -> SentenceTransformer:
 
 
 def _export(encoder: nn.Module, path: Path) -> None:
-    ids = torch.ones(2, 16, dtype=torch.long)
+    # three different tensors: one passed twice becomes one input; and some padding, else the mask may be left out
+    ids, types = torch.arange(32).view(2, 16), torch.zeros(2, 16, dtype=torch.long)
+    mask = torch.ones(2, 16, dtype=torch.long)
+    mask[1, 10:] = 0
     dynamic = {name: {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")} for name in INPUTS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _HiddenStates(encoder),
-            (ids, ids, torch.zeros_like(ids)),
+            (ids, mask, types),
             path,
             input_names=INPUTS,
             output_names=["last_hidden_state"],
@@ -64,6 +67,8 @@ class _OnnxEncoder(nn.Module):
     """What stands in the place of the library's encoder."""
 
     def __init__(self, path: Path, config):
+        import onnxruntime  # optional, with the extra onnx
+
         super().__init__()
         self.config = config
         self.session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

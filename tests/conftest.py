@@ -6,6 +6,7 @@ import random
 import pytest
 import torch
 from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers.utils import logging as transformers_logging
 
 from pair_pkg.modeling.scratch import train_tokenizer
 
@@ -113,7 +114,10 @@ def mlm_words(tiny_bert, tiny_corpus, token_cache):
 
 @pytest.fixture(autouse=True)
 def _own_log(monkeypatch):
-    """A door sets the package's logger up for a terminal; each test begins with it as it was, so ``caplog`` sees it."""
+    """A door sets log levels and the package's logger up for a terminal; each test begins with them as they were."""
     logger = logging.getLogger("pair_pkg")
     for name, value in (("handlers", []), ("propagate", True), ("level", logger.level)):
         monkeypatch.setattr(logger, name, value)
+    verbosity = transformers_logging.get_verbosity()
+    yield
+    transformers_logging.set_verbosity(verbosity)

@@ -40,7 +40,7 @@ def read_words(words: Sequence[str]) -> list[Setting]:
     """Group a command line's words by flag. Raises ``InputError`` where the first word is none.
 
     >>> read_words(["--learning-rate=1e-4", "--class_names", "a", "b", "--do_train"])[:2]
-    [Setting(name='learning_rate', values=('1e-4',)), Setting(name='label_names', values=('a', 'b'))]
+    [Setting(name='learning_rate', values=('1e-4',)), Setting(name='class_names', values=('a', 'b'))]
     """
     settings: list[Setting] = []
     for word in words:
@@ -59,7 +59,7 @@ def read_words(words: Sequence[str]) -> list[Setting]:
 def to_words(settings: Sequence[Setting]) -> list[str]:
     """The command line that says the same; a null says nothing.
 
-    >>> to_words([Setting("seed", ("-1",)), Setting("do_train", ()), Setting("label_names", ("a", "b"))])
+    >>> to_words([Setting("seed", ("-1",)), Setting("do_train", ()), Setting("class_names", ("a", "b"))])
     ['--seed=-1', '--do_train', '--class_names', 'a', 'b']
     """
     words = []

@@ -13,6 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.columns import TEST, TRAIN, VALIDATION
+from pair_pkg.data.batches import Item
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.tokens import tokenizer_fingerprint
@@ -48,6 +49,7 @@ logger = logging.getLogger("pair_pkg")
 
 CROSS_ENCODER = "cross_encoder"
 DEFAULT_MAX_SEQ_LENGTH = 256
+NUM_PREVIEWS = 3
 DESCRIPTION = "Fine-tune a checkpoint on labelled sentence pairs, and say how well it tells which mean the same."
 SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
 
@@ -256,7 +258,14 @@ def _write_scores(
 
 def _dry_run(trainer: StageTrainer) -> dict[str, Any]:
     cost = measure_cost(trainer)
-    announce(*cost.describe(), "dry run: nothing was trained and nothing written")
+    dataset, tokenizer = trainer.train_dataset, trainer.processing_class
+    batches = [dataset.build_batch([Item(row, 0)]) for row in range(min(NUM_PREVIEWS, len(dataset)))]
+    announce(
+        *cost.describe(),
+        "pairs as the model reads them:",
+        *(" ".join(tokenizer.convert_ids_to_tokens(batch["input_ids"].flatten().tolist())) for batch in batches),
+        "dry run: nothing was trained and nothing written",
+    )
     return {"steps": cost.steps, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
 
 

@@ -138,4 +138,11 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(words, tmp_path, capsys):
     cost = finetune.main(words(tmp_path / "out", "--dry_run"))
     assert cost["steps"] == 12 and cost["seconds"] > 0
     assert not (tmp_path / "out").exists()
-    assert "expected time" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "expected time" in printed and "expected memory" in printed
+    assert len([line for line in printed.splitlines() if line.startswith("[CLS]") and line.count("[SEP]") == 2]) == 3
+
+
+def test_a_dry_run_of_the_bi_encoder_shows_its_texts(words, tmp_path, capsys):
+    assert finetune.main(words(tmp_path / "out", "--dry_run", "--architecture", "bi_encoder"))["steps"] == 12
+    assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("[CLS]")]) == 3

@@ -5,16 +5,11 @@ The instance keeps its class and weights, so what it saves is a plain transforme
 
 # N tokens, M predicted tokens, V vocabulary, S segments, T the longest
 
-import logging
-import types
-
 from torch import Tensor, nn
 from transformers.modeling_outputs import MaskedLMOutput
 
-from pair_pkg.modeling.encoder import encode, why_not_flat
+from pair_pkg.modeling.encoder import bind_forward, encode, why_not_flat
 from pair_pkg.modeling.layout import Layout
-
-logger = logging.getLogger(__name__)
 
 # Where the supported classes keep their head: (hidden states of rows) -> (logits of rows)
 HEADS = {
@@ -35,14 +30,7 @@ def bind_sparse_forward(model: nn.Module, attention_dropout: float = 0.0, why_st
     reason = why_stock or why_not_flat(model.base_model)
     if reason is None and type(model).__name__ not in HEADS:
         reason = f"{type(model).__name__} has no known head"
-    model.accepts_loss_kwargs = False  # the Trainer would else pass num_items_in_batch into a forward that ignores it
-    if reason is None:
-        model.attention_dropout = attention_dropout
-        model.forward = types.MethodType(_flat_forward, model)
-        return True
-    logger.warning("the stock forward is used, on padded batches: %s", reason)
-    model.forward = types.MethodType(_padded_forward, model)
-    return False
+    return bind_forward(model, _flat_forward, _padded_forward, reason, attention_dropout)
 
 
 def _flat_forward(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor) -> MaskedLMOutput:

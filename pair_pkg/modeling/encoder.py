@@ -5,6 +5,10 @@ Only the way of the data differs from transformers' own forward; the modules, so
 
 # N tokens, M wanted tokens, D hidden size, H heads, E width of a head
 
+import logging
+import types
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -13,6 +17,8 @@ from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_
 from pair_pkg.modeling.attention import attend
 from pair_pkg.modeling.dropout import dropout
 from pair_pkg.modeling.layout import Layout, take_rows
+
+logger = logging.getLogger(__name__)
 
 BERT_FAMILY = ("BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel")
 MODERNBERT = "ModernBertModel"
@@ -28,6 +34,21 @@ def why_not_flat(base_model: nn.Module) -> str | None:
     if getattr(base_model.config, "position_embedding_type", None) not in (None, "absolute"):
         return f"{name} has relative positions"
     return None
+
+
+def bind_forward(
+    model: nn.Module, flat: Callable, padded: Callable, why_stock: str | None, attention_dropout: float
+) -> bool:
+    """Give an instance the forward ``flat``, or ``padded`` with the reason in one log line; says whether it is flat.
+
+    The instance keeps its class and weights, so what it saves is a plain transformers checkpoint.
+    """
+    model.accepts_loss_kwargs = False  # the Trainer would else pass num_items_in_batch into a forward that ignores it
+    model.attention_dropout = attention_dropout
+    model.forward = types.MethodType(flat if why_stock is None else padded, model)
+    if why_stock is not None:
+        logger.warning("the stock forward is used, on padded batches: %s", why_stock)
+    return why_stock is None
 
 
 def encode(

@@ -5,8 +5,6 @@ The instance keeps its class and weights, so what it saves is a plain transforme
 
 # B pairs of a batch, N tokens, D hidden size, C outputs, T the longest pair
 
-import logging
-import types
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,10 +13,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.encoder import encode, why_not_flat
+from pair_pkg.modeling.encoder import bind_forward, encode, why_not_flat
 from pair_pkg.modeling.layout import Layout
-
-logger = logging.getLogger(__name__)
 
 # Where the supported classes keep their head: (hidden states of the first tokens (B, D)) -> (logits (B, C)). The
 # stock heads of BERT and RoBERTa pick the first token of (B, T, D) themselves.
@@ -40,14 +36,7 @@ def bind_cross_encoder(model: nn.Module, attention_dropout: float = 0.0, why_sto
     stock one, on padded batches, and says so in one log line; ``why_stock`` is the caller's own reason to keep it.
     """
     reason = why_stock or why_not_flat(model.base_model) or _why_not_first_token(model)
-    model.accepts_loss_kwargs = False  # the Trainer would else pass num_items_in_batch into a forward that ignores it
-    if reason is None:
-        model.attention_dropout = attention_dropout
-        model.forward = types.MethodType(_flat_forward, model)
-        return True
-    logger.warning("the stock forward is used, on padded batches: %s", reason)
-    model.forward = types.MethodType(_padded_forward, model)
-    return False
+    return bind_forward(model, _flat_forward, _padded_forward, reason, attention_dropout)
 
 
 def configure_labels(config: PreTrainedConfig, scheme: LabelScheme, num_labels: int | None = None) -> None:

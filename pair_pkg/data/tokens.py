@@ -97,6 +97,19 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     return fingerprint({**state, "truncation": None, "padding": None})  # left there by whoever called it last
 
 
+def num_ids(tokenizer: PreTrainedTokenizerFast) -> int:
+    """Rows that an embedding needs for a tokenizer: its largest id + 1.
+
+    ``len(tokenizer)`` is fewer where a vocabulary file names an entry twice, as published Chinese ones do.
+    """
+    return max(tokenizer.get_vocab().values()) + 1
+
+
+def ordinary_ids(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
+    """Ids of all entries but the special tokens, ascending."""
+    return np.setdiff1d(np.fromiter(tokenizer.get_vocab().values(), np.int64), tokenizer.all_special_ids)
+
+
 def special_affixes(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
     """The special tokens before and after a single sentence, such as ([CLS], [SEP])."""
     plain = tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -114,7 +127,7 @@ def _build_store(
     read_accounting: Callable[[], dict[str, Any]],
     quiet: bool,
 ) -> None:
-    dtype = np.dtype(np.uint16 if len(tokenizer) <= 1 << 16 else np.uint32)
+    dtype = np.dtype(np.uint16 if num_ids(tokenizer) <= 1 << 16 else np.uint32)
     building = Path(tempfile.mkdtemp(dir=store_dir.parent, prefix=f".{store_dir.name}."))
     try:
         offsets, unknown = array("q", [0]), 0

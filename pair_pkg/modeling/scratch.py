@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from torch import nn
 from transformers import CONFIG_MAPPING, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
 
+from pair_pkg.data.tokens import num_ids
 from pair_pkg.errors import InputError
 
 SPECIAL_TOKENS = {
@@ -75,9 +76,9 @@ def build_config(model_type: str, overrides: str | None, tokenizer: PreTrainedTo
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id", None) for name in names}
     settings = {name: value for name, value in ids.items() if hasattr(default, name)}
     try:
-        default.update_from_string(overrides or f"vocab_size={len(tokenizer)}")  # gives the values their types
+        default.update_from_string(overrides or f"vocab_size={num_ids(tokenizer)}")  # gives the values their types
         chosen = [item.split("=")[0] for item in (overrides or "").split(",") if item]
-        settings |= {"vocab_size": len(tokenizer), **{name: getattr(default, name) for name in chosen}}
+        settings |= {"vocab_size": num_ids(tokenizer), **{name: getattr(default, name) for name in chosen}}
         return CONFIG_MAPPING[model_type](**settings)  # anew, so that what a setting decides follows it
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"--config_overrides {overrides!r}: {error}; write name=value,name=value") from error

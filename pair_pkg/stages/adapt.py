@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.rows import Rows
-from pair_pkg.data.tokens import TokenStore, open_cache, special_affixes, tokenizer_fingerprint
+from pair_pkg.data.tokens import TokenStore, open_cache, ordinary_ids, special_affixes, tokenizer_fingerprint
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
@@ -222,8 +221,7 @@ def _trainer(
 ) -> StageTrainer:
     why_stock = stock_reason(args)
     flat = bind_sparse_forward(model, model_args.attention_probs_dropout_prob or 0.0, why_stock)
-    ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
-    masking = Masking(args.seed, tokenizer.mask_token_id, ordinary, corpus.mlm_probability)
+    masking = Masking(args.seed, tokenizer.mask_token_id, ordinary_ids(tokenizer), corpus.mlm_probability)
 
     def masked(store: TokenStore, part: Rows, with_rows: bool) -> MaskedRows:
         return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, flat=flat, with_rows=with_rows)

@@ -7,7 +7,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.rows import cut_windows, rows_line_by_line
-from pair_pkg.data.tokens import TokenStore, special_affixes
+from pair_pkg.data.tokens import TokenStore, ordinary_ids, special_affixes
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.preview import preview_rows
@@ -42,7 +42,7 @@ def masked_rows(tokenizer: PreTrainedTokenizerFast, text: str, seed: int) -> lis
         return ["(no token to mask)"]
     offsets = np.array([0, len(ids)])
     store = TokenStore(ids, np.ones(len(ids), dtype=bool), offsets, {})
-    ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
+    ordinary = ordinary_ids(tokenizer)
     dataset = MaskedRows(
         store,
         rows_line_by_line(*cut_windows(offsets, np.array([0]), len(ids))),

@@ -5,7 +5,14 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pair_pkg.data.tokens import load_or_build_store, load_store, special_affixes, tokenizer_fingerprint
+from pair_pkg.data.tokens import (
+    load_or_build_store,
+    load_store,
+    num_ids,
+    ordinary_ids,
+    special_affixes,
+    tokenizer_fingerprint,
+)
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "play", "##ing", "chess", "-", "我", "爱"]
 
@@ -148,3 +155,13 @@ def test_affixes(tiny_tokenizer, piece_tokenizer):
     first, last = tiny_tokenizer.cls_token_id, tiny_tokenizer.sep_token_id
     assert special_affixes(tiny_tokenizer) == ([first], [last])
     assert special_affixes(piece_tokenizer) == ([], [])
+
+
+def test_a_vocabulary_with_gaps(tmp_path):
+    vocabulary = {"[UNK]": 0, "[MASK]": 1, "loan": 5, "##s": 70_000}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]", mask_token="[MASK]")
+    assert num_ids(tokenizer) == 70_001
+    assert ordinary_ids(tokenizer).tolist() == [5, 70_000]
+    store = build(tmp_path, tokenizer, ["loans"])
+    assert store.ids.tolist() == [5, 70_000] and store.ids.dtype == np.uint32

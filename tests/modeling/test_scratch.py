@@ -1,8 +1,10 @@
 """A tokenizer learnt from a corpus."""
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
-from pair_pkg.modeling.scratch import train_tokenizer
+from pair_pkg.modeling.scratch import build_config, train_tokenizer
 
 
 def test_equal_texts_give_an_equal_tokenizer(tiny_documents):
@@ -29,3 +31,9 @@ def test_the_vocabulary_keeps_its_size(tiny_documents):
 def test_a_generator_is_refused(tiny_documents):
     with pytest.raises(AssertionError, match="read twice"):
         train_tokenizer((text for text in tiny_documents), 300)
+
+
+def test_a_model_has_a_row_for_every_id_of_a_vocabulary_with_gaps():
+    backend = Tokenizer(models.WordPiece({"[UNK]": 0, "loan": 40}, unk_token="[UNK]"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="[UNK]")
+    assert build_config("bert", None, tokenizer).vocab_size == 41

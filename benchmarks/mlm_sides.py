@@ -19,7 +19,7 @@ from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.records import fingerprint
-from pair_pkg.stages.arguments import MlmTrainingArguments
+from pair_pkg.stages.arguments.mlm import MlmTrainingArguments
 from pair_pkg.training.trainer import StageTrainer
 
 MLM_PROBABILITY = 0.15

@@ -35,7 +35,7 @@ from pair_pkg.pairs.dataset import PairRows
 from pair_pkg.pairs.embedding_loss import cosine_row_metrics, embedding_loss, score_embedded_pairs
 from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, score_pairs
 from pair_pkg.pairs.text_dataset import PairTexts
-from pair_pkg.stages.arguments import PairTrainingArguments
+from pair_pkg.stages.arguments.pairs import PairTrainingArguments
 from pair_pkg.training.trainer import StageTrainer
 
 BATCH_SIZE = 32

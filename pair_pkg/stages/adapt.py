@@ -1,5 +1,6 @@
 """Stage 1: continue masked-language-model pretraining on a corpus."""
 
+import functools
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -11,32 +12,32 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.rows import Rows
-from pair_pkg.data.tokens import TokenStore, open_cache, ordinary_ids, special_affixes, tokenizer_fingerprint
+from pair_pkg.data.tokens import TokenStore, open_cache, ordinary_ids, special_affixes
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.preview import preview_rows
-from pair_pkg.modeling.loading import (
-    carry_pooler,
-    check_max_seq_length,
-    check_vocabulary,
-    load_config,
-    load_model,
-    load_tokenizer,
-    set_dropout,
-)
+from pair_pkg.modeling.loading import carry_pooler, load_model, load_tokenizer
 from pair_pkg.modeling.scratch import build_config, build_masked_lm, train_tokenizer
-from pair_pkg.records import fingerprint, fingerprint_model
-from pair_pkg.report.plots import plot_history
-from pair_pkg.stages.arguments import CorpusArguments, MlmTrainingArguments, ModelArguments, ScratchArguments
+from pair_pkg.records import fingerprint
+from pair_pkg.stages.arguments.mlm import MlmFlags
+from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
 from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows, training_source, validation_source
+from pair_pkg.stages.lifecycle import (
+    begin_stage,
+    dry_run,
+    finish_stage,
+    load_named_config,
+    load_named_tokenizer,
+    open_stage,
+    settle_config,
+    shared_identity,
+)
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
-from pair_pkg.training.checkpoints import begin_run, decisive_arguments, open_run
-from pair_pkg.training.dry_run import measure_cost
-from pair_pkg.training.run import finish_run, stock_reason, train_and_evaluate
+from pair_pkg.training.run import stock_reason, train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
 
 logger = logging.getLogger("pair_pkg")
@@ -54,83 +55,62 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str, Any]:
     """Parse, adapt, print; with ``replace_other`` a folder that holds another run is started anew without asking."""
-    corpus, model, scratch, args = parse(argv)
-    metrics = adapt(corpus, model, scratch, args, replace_other=replace_other)
-    if args.should_log and not corpus.dry_run:
-        _print_metrics(metrics, args.output_dir)
+    flags = parse(argv)
+    metrics = adapt(flags, replace_other=replace_other)
+    if flags.training.should_log and not flags.corpus.dry_run:
+        _print_metrics(metrics, flags.training.output_dir)
     return metrics
 
 
-def parse(
-    argv: Sequence[str] | None, place: str = COMMAND_LINE
-) -> tuple[CorpusArguments, ModelArguments, ScratchArguments, MlmTrainingArguments]:
-    """The arguments of stage 1. Raises ``InputError``."""
-    types = (CorpusArguments, ModelArguments, ScratchArguments, MlmTrainingArguments)
-    return parse_arguments(types, argv, program="run_mlm.py", description=DESCRIPTION, place=place)
+def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> MlmFlags:
+    """The flags of stage 1. Raises ``InputError``."""
+    types = tuple(MlmFlags.__annotations__.values())
+    return MlmFlags(*parse_arguments(types, argv, program="run_mlm.py", description=DESCRIPTION, place=place))
 
 
-def adapt(
-    corpus: CorpusArguments,
-    model_args: ModelArguments,
-    scratch: ScratchArguments,
-    args: MlmTrainingArguments,
-    *,
-    replace_other: bool = False,
-) -> dict[str, Any]:
-    """Run stage 1 into ``args.output_dir`` and return its metrics; a finished run is not run again."""
-    _refuse_unclear_model(model_args, scratch)
-    source = training_source(corpus, model_args.token)
-    validation = validation_source(corpus, model_args.token)
-    tokenizer = _tokenizer(model_args, scratch, source, args)
-    affixes = special_affixes(tokenizer)
-    config = _config(model_args, scratch, tokenizer)
-    check_vocabulary(tokenizer, config, needs_mask=True)
-    num_special = len(affixes[0]) + len(affixes[1])
-    max_seq_length = check_max_seq_length(corpus.max_seq_length, config, num_special, DEFAULT_MAX_SEQ_LENGTH)
-
-    identity = _identity(corpus, model_args, scratch, args, source, validation, tokenizer, max_seq_length)
-    opened = open_run(
-        args.output_dir,
-        identity,
-        overwrite=args.overwrite_output_dir,
-        replace_other=replace_other,
-        resume_from_checkpoint=args.resume_from_checkpoint,
+def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
+    """Run stage 1 into ``output_dir`` and return its metrics; a finished run is not run again."""
+    corpus, args = flags.corpus, flags.training
+    _refuse_unclear_model(flags.model, flags.scratch)
+    source = training_source(corpus, flags.model.token)
+    validation = validation_source(corpus, flags.model.token)
+    tokenizer = _tokenizer(flags, source)
+    config = _config(flags, tokenizer)
+    num_special = sum(map(len, special_affixes(tokenizer)))
+    max_seq_length = settle_config(
+        config,
+        tokenizer,
+        flags.model,
+        max_seq_length=corpus.max_seq_length,
+        default_length=DEFAULT_MAX_SEQ_LENGTH,
+        num_special=num_special,
+        needs_mask=True,
     )
+    identity = _identity(flags, source, validation, tokenizer, max_seq_length)
+    opened = open_stage(args, identity, replace_other)
     if opened.finished:
         announce(f"{args.output_dir}: this run is finished; nothing was done again")
         return opened.finished["metrics"]
 
-    with args.main_process_first(desc="tokenizing the corpus"):
-        rows = load_rows(
-            source,
-            validation,
-            tokenizer,
-            max_seq_length=max_seq_length,
-            num_special=num_special,
-            seed=args.seed,
-            quiet=bool(args.disable_tqdm) or not args.should_log,
-        )
+    rows = _load_rows(flags, source, validation, tokenizer, max_seq_length, num_special)
     if args.should_log:
         announce(*describe(rows.accounting))
-    model = _model(model_args, config, args.seed)
+    model = _model(flags.model, config, args.seed)
+    build = functools.partial(_trainer, model, flags, tokenizer, rows)
     if corpus.dry_run:
-        with tempfile.TemporaryDirectory() as args.output_dir:  # the library makes its folder at once
-            return _dry_run(_trainer(model, model_args, corpus, args, tokenizer, rows, affixes), tokenizer)
+        return dry_run(args, build, _preview)
     record = {
         "stage": "mlm",
         "identity": identity,
-        "base_model": model_args.model_name_or_path,
+        "base_model": flags.model.model_name_or_path,
         "max_seq_length": max_seq_length,
         "corpus": rows.accounting,
     }
-    if args.should_save:
-        begin_run(args.output_dir, record, keep_checkpoints=opened.checkpoint is not None)
-    trainer = _trainer(model, model_args, corpus, args, tokenizer, rows, affixes)
+    begin_stage(args, record, opened)
+    trainer = build()
     args.eval_on_start = args.do_eval and args.do_train and opened.checkpoint is None
     metrics = train_and_evaluate(trainer, opened.checkpoint)
-    finish_run(trainer, record, metrics)
-    if args.should_save:
-        plot_history(trainer.state.log_history, Path(args.output_dir, "history.png"))
+    finish_stage(trainer, record, metrics)
     return metrics
 
 
@@ -141,15 +121,12 @@ def _refuse_unclear_model(model_args: ModelArguments, scratch: ScratchArguments)
         raise InputError("--config_overrides shapes a model from scratch; give --model_type with it")
 
 
-def _tokenizer(
-    model_args: ModelArguments, scratch: ScratchArguments, source: Source, args: MlmTrainingArguments
-) -> PreTrainedTokenizerFast:
+def _tokenizer(flags: MlmFlags, source: Source) -> PreTrainedTokenizerFast:
     """The tokenizer that was named, the checkpoint's, or one learnt from the corpus."""
-    name = model_args.tokenizer_name or model_args.model_name_or_path
-    if name:
-        return load_tokenizer(name, **model_args.hub())
-    with args.main_process_first(desc="learning a tokenizer"):
-        return load_tokenizer(str(_learn_tokenizer(source, scratch.vocab_size)))
+    if flags.model.tokenizer_name or flags.model.model_name_or_path:
+        return load_named_tokenizer(flags.model)
+    with flags.training.main_process_first(desc="learning a tokenizer"):
+        return load_tokenizer(str(_learn_tokenizer(source, flags.scratch.vocab_size)))
 
 
 def _learn_tokenizer(source: Source, vocab_size: int) -> Path:
@@ -164,16 +141,32 @@ def _learn_tokenizer(source: Source, vocab_size: int) -> Path:
     return learnt
 
 
-def _config(
-    model_args: ModelArguments, scratch: ScratchArguments, tokenizer: PreTrainedTokenizerFast
-) -> PreTrainedConfig:
-    """The checkpoint's configuration, or a new one, with the dropouts that were asked for."""
-    if scratch.model_type:
-        config = build_config(scratch.model_type, scratch.config_overrides, tokenizer)
-    else:
-        config = load_config(model_args.config_name or model_args.model_name_or_path, **model_args.hub())
-    set_dropout(config, model_args.hidden_dropout_prob, model_args.attention_probs_dropout_prob)
-    return config
+def _config(flags: MlmFlags, tokenizer: PreTrainedTokenizerFast) -> PreTrainedConfig:
+    """The checkpoint's configuration, or a new one."""
+    if flags.scratch.model_type:
+        return build_config(flags.scratch.model_type, flags.scratch.config_overrides, tokenizer)
+    return load_named_config(flags.model)
+
+
+def _load_rows(
+    flags: MlmFlags,
+    source: Source,
+    validation: Source | None,
+    tokenizer: PreTrainedTokenizerFast,
+    max_seq_length: int,
+    num_special: int,
+) -> CorpusRows:
+    args = flags.training
+    with args.main_process_first(desc="tokenizing the corpus"):
+        return load_rows(
+            source,
+            validation,
+            tokenizer,
+            max_seq_length=max_seq_length,
+            num_special=num_special,
+            seed=args.seed,
+            quiet=bool(args.disable_tqdm) or not args.should_log,
+        )
 
 
 def _model(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> nn.Module:
@@ -187,41 +180,33 @@ def _model(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> n
     return model
 
 
-def _identity(corpus, model_args, scratch, args, source, validation, tokenizer, max_seq_length) -> dict[str, Any]:
+def _identity(
+    flags: MlmFlags,
+    source: Source,
+    validation: Source | None,
+    tokenizer: PreTrainedTokenizerFast,
+    max_seq_length: int,
+) -> dict[str, Any]:
     """Everything that decides on the result of stage 1."""
+    corpus, args = flags.corpus, flags.training
     return {
-        "stage": "mlm",
-        "model": model_args.model_name_or_path or scratch.model_type,
-        "model_fingerprint": fingerprint_model(model_args.model_name_or_path or ""),
-        "config_overrides": scratch.config_overrides,
-        "tokenizer": tokenizer_fingerprint(tokenizer),
-        "hidden_dropout_prob": model_args.hidden_dropout_prob,
-        "attention_probs_dropout_prob": model_args.attention_probs_dropout_prob,
+        **shared_identity("mlm", flags.model, args, tokenizer, max_seq_length),
+        "model": flags.model.model_name_or_path or flags.scratch.model_type,
+        "config_overrides": flags.scratch.config_overrides,
         "corpus": source.fingerprint(),
         "validation": validation.fingerprint() if validation else corpus.validation_split_percentage,
-        "max_seq_length": max_seq_length,
         "line_by_line": corpus.line_by_line,
         "mlm_probability": corpus.mlm_probability,
         "max_train_samples": corpus.max_train_samples,
         "max_eval_samples": corpus.max_eval_samples,
-        "do_train": args.do_train,
         "do_eval": args.do_eval,
-        **decisive_arguments(args),
     }
 
 
-def _trainer(
-    model: nn.Module,
-    model_args: ModelArguments,
-    corpus: CorpusArguments,
-    args: MlmTrainingArguments,
-    tokenizer: PreTrainedTokenizerFast,
-    rows: CorpusRows,
-    affixes: tuple[list[int], list[int]],
-) -> StageTrainer:
-    why_stock = stock_reason(args)
-    flat = bind_sparse_forward(model, model_args.attention_probs_dropout_prob or 0.0, why_stock)
-    masking = Masking(args.seed, tokenizer.mask_token_id, ordinary_ids(tokenizer), corpus.mlm_probability)
+def _trainer(model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFast, rows: CorpusRows) -> StageTrainer:
+    args, affixes = flags.training, special_affixes(tokenizer)
+    flat = bind_sparse_forward(model, flags.model.attention_probs_dropout_prob or 0.0, stock_reason(args))
+    masking = Masking(args.seed, tokenizer.mask_token_id, ordinary_ids(tokenizer), flags.corpus.mlm_probability)
 
     def masked(store: TokenStore, part: Rows, with_rows: bool) -> MaskedRows:
         return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, flat=flat, with_rows=with_rows)
@@ -242,13 +227,11 @@ def _trainer(
     )
 
 
-def _dry_run(trainer: StageTrainer, tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
-    cost = measure_cost(trainer)
-    announce(*cost.describe())
-    if trainer.train_dataset.flat:
-        announce("masked rows, {shown -> to predict}:", *preview_rows(trainer.train_dataset, tokenizer, NUM_PREVIEWS))
-    announce("dry run: nothing was trained and nothing written")
-    return {"steps": cost.steps, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
+def _preview(trainer: StageTrainer) -> list[str]:
+    if not trainer.train_dataset.flat:
+        return []
+    masked = preview_rows(trainer.train_dataset, trainer.processing_class, NUM_PREVIEWS)
+    return ["masked rows, {shown -> to predict}:", *masked]
 
 
 def _print_metrics(metrics: dict[str, Any], output_dir: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
-from transformers import AutoModel, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoModel, PreTrainedTokenizerFast
 
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
@@ -23,41 +23,33 @@ from pair_pkg.pairs.embedding_loss import (
 )
 from pair_pkg.pairs.head_norm import HeadNorm
 from pair_pkg.pairs.text_dataset import PairTexts
+from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_model import PairModel, warn_of_truncated
+from pair_pkg.stages.pair_setup import PairSetup
+from pair_pkg.training.run import stock_reason
 from pair_pkg.training.trainer import StageTrainer
 
 CACHED_TOKENS = 8192  # whose activations are kept at a time under a cached loss
 
 
-def build_bi_encoder(
-    name: str,
-    config: PreTrainedConfig,
-    scheme: LabelScheme,
-    tokenizer: PreTrainedTokenizerFast,
-    max_seq_length: int,
-    *,
-    pooling: str,
-    loss: str,
-    matryoshka_dims: Sequence[int],
-    head_norm: str,
-    attention_dropout: float,
-    why_stock: str | None,
-    **hub: Any,
-) -> PairModel:
-    """A bi-encoder to train from ``name``'s encoder."""
-    width = config.hidden_size
-    if any(not 0 < dims <= width for dims in matryoshka_dims):
-        raise InputError(f"--matryoshka_dims {' '.join(map(str, matryoshka_dims))}: give dimensions from 1 to {width}")
-    model = load_model(AutoModel, name, config, **hub)
+def build_bi_encoder(flags: PairFlags, setup: PairSetup) -> PairModel:
+    """A bi-encoder to train from the checkpoint's encoder."""
+    width, settings = setup.config.hidden_size, setup.settings
+    dimensions, loss = settings["matryoshka_dims"], settings["loss"]
+    if any(not 0 < dims <= width for dims in dimensions):
+        raise InputError(f"--matryoshka_dims {' '.join(map(str, dimensions))}: give dimensions from 1 to {width}")
+    model = load_model(AutoModel, flags.model.model_name_or_path, setup.config, **flags.model.hub())
     flat = bind_bi_encoder(
         model,
-        pooling,
-        head=HeadNorm(width) if head_norm == "batch" else None,
-        attention_dropout=attention_dropout,
+        settings["pooling"],
+        head=HeadNorm(width) if settings["head_norm"] == "batch" else None,
+        attention_dropout=flags.model.attention_probs_dropout_prob or 0.0,
         chunk_tokens=CACHED_TOKENS if loss == CACHED_RANKING else None,
-        why_stock=why_stock,
+        why_stock=stock_reason(flags.training),
     )
-    return _pair_model(model, scheme, tokenizer, max_seq_length, flat, pooling, loss, matryoshka_dims)
+    return _pair_model(
+        model, setup.scheme, setup.tokenizer, setup.max_seq_length, flat, settings["pooling"], loss, dimensions
+    )
 
 
 def load_bi_encoder(

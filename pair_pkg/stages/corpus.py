@@ -25,7 +25,7 @@ from pair_pkg.data.tokens import TokenStore, load_or_build_store
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
 from pair_pkg.records import fingerprint, fingerprint_files
-from pair_pkg.stages.arguments import CorpusArguments
+from pair_pkg.stages.arguments.mlm import CorpusArguments
 
 logger = logging.getLogger("pair_pkg")
 

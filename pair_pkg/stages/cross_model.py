@@ -4,7 +4,7 @@ import functools
 from typing import Any
 
 from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
@@ -13,30 +13,24 @@ from pair_pkg.pairs.cross_encoder import bind_cross_encoder, configure_labels
 from pair_pkg.pairs.dataset import PairRows
 from pair_pkg.pairs.head_norm import add_head_norm, fold_head_norm
 from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, score_pairs
+from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_model import PairModel, warn_of_truncated
+from pair_pkg.stages.pair_setup import PairSetup
+from pair_pkg.training.run import stock_reason
 from pair_pkg.training.trainer import StageTrainer
 
 
-def build_cross_encoder(
-    name: str,
-    config: PreTrainedConfig,
-    scheme: LabelScheme,
-    tokenizer: PreTrainedTokenizerFast,
-    max_seq_length: int,
-    *,
-    num_labels: int | None,
-    head_norm: str,
-    attention_dropout: float,
-    why_stock: str | None,
-    **hub: Any,
-) -> PairModel:
-    """A cross-encoder to train: ``name``'s encoder under a head that may be new."""
-    configure_labels(config, scheme, num_labels)
-    model = load_model(AutoModelForSequenceClassification, name, config, **hub)
-    if head_norm == "batch":
+def build_cross_encoder(flags: PairFlags, setup: PairSetup) -> PairModel:
+    """A cross-encoder to train: the checkpoint's encoder under a head that may be new."""
+    configure_labels(setup.config, setup.scheme, setup.settings["num_labels"])
+    name, hub = flags.model.model_name_or_path, flags.model.hub()
+    model = load_model(AutoModelForSequenceClassification, name, setup.config, **hub)
+    has_norm = setup.settings["head_norm"] == "batch"
+    if has_norm:
         add_head_norm(model)
-    flat = bind_cross_encoder(model, attention_dropout, why_stock)
-    return _pair_model(model, scheme, tokenizer, max_seq_length, flat, head_norm == "batch")
+    attention_dropout = flags.model.attention_probs_dropout_prob or 0.0
+    flat = bind_cross_encoder(model, attention_dropout, stock_reason(flags.training))
+    return _pair_model(model, setup.scheme, setup.tokenizer, setup.max_seq_length, flat, has_norm)
 
 
 def load_cross_encoder(

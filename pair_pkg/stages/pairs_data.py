@@ -14,7 +14,7 @@ from pair_pkg.data.splits import connected_components, find_leaks, refuse_leaks,
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
 from pair_pkg.pairs.dataset import tokenize_texts
-from pair_pkg.stages.arguments import PairArguments
+from pair_pkg.stages.arguments.pairs import PairArguments
 
 logger = logging.getLogger("pair_pkg")
 

@@ -93,10 +93,10 @@ def read_recipe(
 def check_recipe(path: str, recipe: Recipe) -> None:
     """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
     adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
-    arguments, *_ = finetune.parse(_pair_words(recipe, recipe.base_model, recipe.seeds[0], BASE), f"{path}: pairs")
-    load_splits(arguments)
-    if arguments.predict_file:
-        load_unlabelled(arguments)
+    flags = finetune.parse(_pair_words(recipe, recipe.base_model, recipe.seeds[0], BASE), f"{path}: pairs")
+    load_splits(flags.pairs)
+    if flags.pairs.predict_file:
+        load_unlabelled(flags.pairs)
 
 
 def run_pipeline(recipe: Recipe) -> dict[str, Any]:

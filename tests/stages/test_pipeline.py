@@ -82,17 +82,17 @@ def test_a_finished_pipeline_trains_nothing_again(recipe, trained):
 
 
 def test_a_break_continues_with_the_part_that_is_missing(recipe, trained, monkeypatch):
-    finished = finetune.finish_run
+    finished = finetune.finish_stage
 
     def break_off(trainer, *rest):
         if trainer.args.output_dir.endswith("adapted-seed-1"):
             raise KeyboardInterrupt
         return finished(trainer, *rest)
 
-    monkeypatch.setattr(finetune, "finish_run", break_off)
+    monkeypatch.setattr(finetune, "finish_stage", break_off)
     with pytest.raises(KeyboardInterrupt):
         pipeline.main([recipe()])
-    monkeypatch.setattr(finetune, "finish_run", finished)
+    monkeypatch.setattr(finetune, "finish_stage", finished)
     trained.clear()
     pipeline.main([recipe()])
     assert trained == ["adapted-seed-1", "base-seed-2", "adapted-seed-2"]

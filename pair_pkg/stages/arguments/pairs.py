@@ -1,0 +1,101 @@
+"""Flags of stage 2 about its pairs and its training, and all flags of stage 2 together."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pair_pkg.errors import InputError
+from pair_pkg.stages.arguments.architecture import ArchitectureArguments
+from pair_pkg.stages.arguments.model import ModelArguments
+from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
+
+
+@dataclass
+class PairArguments:
+    """Pairs: the labelled sentences, their columns, labels and splits."""
+
+    train_file: list[str] | None = field(
+        default=None,
+        metadata={"help": "labelled pairs: csv, tsv, json, jsonl or parquet, each also as gz", "nargs": "+"},
+    )
+    validation_file: list[str] | None = field(
+        default=None, metadata={"help": "the same for validation; unset: split off by connected text", "nargs": "+"}
+    )
+    test_file: list[str] | None = field(
+        default=None, metadata={"help": "the same for the test; unset: split off by connected text", "nargs": "+"}
+    )
+    predict_file: list[str] | None = field(
+        default=None, metadata={"help": "pairs to score with --do_predict; a label is not needed", "nargs": "+"}
+    )
+    sentence1_column: str | None = field(default=None, metadata={"help": "unset: sentence1, question1, text_a, ..."})
+    sentence2_column: str | None = field(default=None, metadata={"help": "unset: sentence2, question2, text_b, ..."})
+    label_column: str | None = field(default=None, metadata={"help": "unset: label, score, is_duplicate, ..."})
+    header: bool | None = field(default=None, metadata={"help": "the first row names the columns; unset: detected"})
+    delimiter: str | None = field(default=None, metadata={"help": "one character; unset: by the file's suffix"})
+    encoding: str | None = field(default=None, metadata={"help": "encoding of the files; unset: detected"})
+    label_kind: str | None = field(
+        default=None,
+        metadata={"help": "what labels are; unset: detected", "choices": ["binary", "classes", "scores"]},
+    )
+    class_names: list[str] | None = field(
+        default=None, metadata={"help": "labels in the order of their ids, the positive one last", "nargs": "+"}
+    )
+    label_range: list[float] | None = field(
+        default=None, metadata={"help": "lowest and highest score, such as 0 5; unset: detected", "nargs": 2}
+    )
+    strict: bool = field(
+        default=False, metadata={"help": "refuse rows with an empty sentence instead of skipping them"}
+    )
+    validation_split_percentage: float = field(
+        default=10, metadata={"help": "share of the pairs split off for validation, in percent"}
+    )
+    test_split_percentage: float = field(
+        default=10, metadata={"help": "share of the pairs split off for the test where only --train_file is given"}
+    )
+    split_seed: int = field(
+        default=42, metadata={"help": "seed of the splits, apart from --seed so that several seeds share them"}
+    )
+    allow_leaks: bool = field(
+        default=False, metadata={"help": "go on, with a warning, where a text stands in two splits"}
+    )
+    max_seq_length: int | None = field(
+        default=None,
+        metadata={"help": "tokens of a pair (bi_encoder: a text), special ones included; unset: 256, or the model's"},
+    )
+    max_train_samples: int | None = field(default=None, metadata={"help": "pairs to train on, for a trial"})
+    max_eval_samples: int | None = field(default=None, metadata={"help": "pairs to evaluate on, for a trial"})
+    dry_run: bool = field(
+        default=False, metadata={"help": "print splits, steps, expected time and memory; train nothing"}
+    )
+
+    def __post_init__(self) -> None:
+        refuse_below(self, max_train_samples=1, max_eval_samples=1, split_seed=0)
+        if self.label_range and len(self.label_range) != 2:
+            raise InputError(f"--label_range {self.label_range}: give the lowest and the highest score, such as 0 5")
+        for flag in ("validation_split_percentage", "test_split_percentage"):
+            if not 0 < getattr(self, flag) < 50:
+                raise InputError(f"--{flag} {getattr(self, flag)} is out of range; give 0 < p < 50")
+
+
+@dataclass(repr=False)
+class PairTrainingArguments(StageTrainingArguments):
+    """Training: the library's arguments, with our defaults where they differ."""
+
+    eval_strategy: str = field(
+        default="epoch", metadata={"help": "when to evaluate: no, steps (every eval_steps) or epoch"}
+    )
+
+    def __post_init__(self) -> None:
+        if not (self.do_train or self.do_eval or self.do_predict):
+            self.do_train = self.do_eval = True
+        if not (self.do_eval and self.do_train):
+            self.eval_strategy = "no"
+        super().__post_init__()
+
+
+class PairFlags(NamedTuple):
+    """Everything that the command line of stage 2 says, a group of ``--help`` each; another group is a line here."""
+
+    pairs: PairArguments
+    architecture: ArchitectureArguments
+    model: ModelArguments
+    training: PairTrainingArguments

@@ -53,6 +53,15 @@ class Pairs:
             [self.places[row] for row in rows],
         )
 
+    def joined(self, other: "Pairs") -> "Pairs":
+        """These pairs with ``other``'s behind them; both have labels, or neither."""
+        return Pairs(
+            [*self.sentence1, *other.sentence1],
+            [*self.sentence2, *other.sentence2],
+            None if self.labels is None else np.concatenate([self.labels, other.labels]),
+            [*self.places, *other.places],
+        )
+
     def texts(self) -> list[str]:
         """The distinct sentences of both columns, in the order of their first appearance in either column."""
         return list(dict.fromkeys([*self.sentence1, *self.sentence2]))

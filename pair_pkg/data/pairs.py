@@ -66,6 +66,12 @@ class Pairs:
         """The distinct sentences of both columns, in the order of their first appearance in either column."""
         return list(dict.fromkeys([*self.sentence1, *self.sentence2]))
 
+    def sentences(self, texts: Sequence[str]) -> np.ndarray:
+        """The numbers of both sentences of each pair among its distinct ``texts``: (N, 2) int64."""
+        number = {text: index for index, text in enumerate(texts)}
+        columns = [[number[text] for text in column] for column in (self.sentence1, self.sentence2)]
+        return np.array(columns, dtype=np.int64).T
+
 
 @dataclass(frozen=True)
 class PairAudit:

@@ -120,13 +120,17 @@ def padding_of(tokenizer: PreTrainedTokenizerFast) -> Padding:
 
 
 def build_text_batch(tokens: TextTokens, texts: np.ndarray, padding: Padding | None) -> dict[str, Any]:
-    """Some texts as inputs of ``embed``: flat, ``{input_ids (N,), position_ids (N,), token_type_ids (N,), layout}``.
-
-    With ``padding``, as a stock forward takes them: ``{input_ids (S, T), attention_mask (S, T)}``, and
-    ``token_type_ids`` where it has some.
-    """
+    """Some texts as inputs of ``embed``, as ``arrange_tokens`` arranges them."""
     ids, types = (torch.from_numpy(values.astype(np.int64)) for values in tokens.take(texts))
-    lengths = tokens.lengths[texts]
+    return arrange_tokens(ids, types, tokens.lengths[texts], padding)
+
+
+def arrange_tokens(ids: Tensor, types: Tensor, lengths: np.ndarray, padding: Padding | None) -> dict[str, Any]:
+    """Tokens of inputs that stand one after the other, (N,) each, of ``lengths`` (S,), as a model takes them.
+
+    Flat, ``{input_ids (N,), position_ids (N,), token_type_ids (N,), layout}``; with ``padding`` for a stock forward,
+    ``{input_ids (S, T), attention_mask (S, T)}``, and ``token_type_ids`` where it has some.
+    """
     if padding is None:
         position_ids = torch.from_numpy(ranges(np.zeros_like(lengths), lengths))
         return {

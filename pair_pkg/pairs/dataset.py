@@ -7,21 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.batches import Item
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.texts import ranges
-from pair_pkg.modeling.layout import Layout
-from pair_pkg.pairs.loss import pair_targets
+from pair_pkg.modeling.embedding import arrange_tokens, padding_of
+from pair_pkg.pairs.batches import PairBatches
 
 CHUNK_TEXTS = 10_000  # tokenized in one call: keeps all cores busy, and memory flat
 
 
-class PairRows(Dataset):
+class PairRows(PairBatches):
     """Batches of sentence pairs; ``build_batch`` is the DataLoader's ``collate_fn``.
 
     A pair is what the tokenizer makes of it, truncated longest first; every text is tokenized once, here. With
@@ -42,21 +40,13 @@ class PairRows(Dataset):
         flat: bool,
         with_rows: bool = False,
     ):
-        self.max_seq_length = max_seq_length
+        super().__init__(pairs, scheme, with_rows=with_rows)
         self.template = pair_template(tokenizer)
-        self.has_token_types = "token_type_ids" in tokenizer.model_input_names
-        self.pads_left = tokenizer.padding_side == "left"
-        self.pad_token_id = tokenizer.pad_token_id
-        self.pad_token_type_id = tokenizer.pad_token_type_id
-        self.flat = flat
-        self.with_rows = with_rows
-        self.targets = None if pairs.labels is None else pair_targets(scheme, pairs.labels)
+        self.padding = None if flat else padding_of(tokenizer)
 
         texts = pairs.texts()
         text_ids, offsets = tokenize_texts(texts, tokenizer)
-        number = {text: index for index, text in enumerate(texts)}
-        columns = [[number[text] for text in column] for column in (pairs.sentence1, pairs.sentence2)]
-        chosen = np.array(columns, dtype=np.int64).T  # (R, 2)
+        chosen = pairs.sentences(texts)  # (R, 2)
         whole = np.diff(offsets)[chosen]
         num_special = sum(piece.sentence is None for piece in self.template)
         kept = truncate_longest_first(whole, max_seq_length - num_special)
@@ -67,12 +57,6 @@ class PairRows(Dataset):
         self.starts = offsets[chosen] + cut + len(self.template)  # (R, 2)
         self.lengths = kept  # (R, 2)
         self.num_tokens = kept.sum(1) + num_special  # (R,)
-
-    def __len__(self) -> int:
-        return len(self.num_tokens)
-
-    def __getitem__(self, item: Item) -> Item:
-        return item
 
     def row_tokens(self) -> np.ndarray:
         """Tokens of each pair, special tokens included: (R,)."""
@@ -87,15 +71,10 @@ class PairRows(Dataset):
         input_ids = self.ids[ranges(starts.ravel(), counts.ravel())].astype(np.int64)
         types = np.tile([piece.token_type for piece in self.template], len(rows))
         token_type_ids = np.repeat(types, counts.ravel())
-        arrange = self._arrange_flat if self.flat else self._arrange_padded
-        batch = arrange(
-            torch.from_numpy(input_ids), torch.from_numpy(token_type_ids), self.num_tokens[rows], len(counted)
-        )
-        if self.targets is not None:
-            batch["labels"] = torch.from_numpy(self.targets[counted])
-        if self.with_rows:
-            batch["rows"] = torch.from_numpy(counted)
-        return batch
+        lengths = self.num_tokens[rows]
+        batch = arrange_tokens(torch.from_numpy(input_ids), torch.from_numpy(token_type_ids), lengths, self.padding)
+        firsts = np.cumsum(lengths) - lengths if self.padding is None else np.arange(len(rows))
+        return batch | self.known(counted) | {"wanted": torch.from_numpy(firsts[: len(counted)])}
 
     def _pieces_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the pieces of the pairs lie in ``ids``, and how long they are: (B, P) each."""
@@ -106,27 +85,6 @@ class PairRows(Dataset):
                 starts[:, place] = self.starts[rows, piece.sentence]
                 counts[:, place] = self.lengths[rows, piece.sentence]
         return starts, counts
-
-    def _arrange_flat(self, ids: Tensor, types: Tensor, lengths: np.ndarray, num_wanted: int) -> dict[str, Any]:
-        begins = np.cumsum(lengths) - lengths
-        return {
-            "input_ids": ids,
-            "position_ids": torch.from_numpy(ranges(np.zeros_like(lengths), lengths)),
-            "token_type_ids": types,
-            "layout": Layout(lengths.tolist()),
-            "wanted": torch.from_numpy(begins[:num_wanted]),
-        }
-
-    def _arrange_padded(self, ids: Tensor, types: Tensor, lengths: np.ndarray, num_wanted: int) -> dict[str, Tensor]:
-        place, length = torch.arange(int(lengths.max())), torch.from_numpy(lengths).unsqueeze(1)
-        real = place >= len(place) - length if self.pads_left else place < length  # (B, T)
-        padding = {"input_ids": (ids, self.pad_token_id), "token_type_ids": (types, self.pad_token_type_id)}
-        if not self.has_token_types:
-            del padding["token_type_ids"]
-        batch = {"attention_mask": real.long(), "wanted": torch.arange(num_wanted)}
-        for name, (values, filling) in padding.items():
-            batch[name] = torch.full(real.shape, filling).masked_scatter(real, values)
-        return batch
 
 
 class Piece(NamedTuple):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.batches import Item
@@ -16,10 +15,10 @@ from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.splits import connected_components
 from pair_pkg.data.texts import tokenize_singles
 from pair_pkg.modeling.embedding import build_text_batch, padding_of
-from pair_pkg.pairs.loss import pair_targets
+from pair_pkg.pairs.batches import PairBatches
 
 
-class PairTexts(Dataset):
+class PairTexts(PairBatches):
     """Batches of sentence pairs; ``build_batch`` is the DataLoader's ``collate_fn``.
 
     A batch holds the inputs of its U distinct texts, longest first, as ``build_text_batch`` makes them (without
@@ -40,22 +39,13 @@ class PairTexts(Dataset):
         with_rows: bool = False,
         with_groups: bool = False,
     ):
+        super().__init__(pairs, scheme, with_rows=with_rows)
         self.padding = None if flat else padding_of(tokenizer)
-        self.with_rows = with_rows
-        self.targets = None if pairs.labels is None else pair_targets(scheme, pairs.labels)
         self.groups = connected_components(pairs.sentence1, pairs.sentence2) if with_groups else None
         texts = pairs.texts()
-        number = {text: index for index, text in enumerate(texts)}
-        columns = [[number[text] for text in column] for column in (pairs.sentence1, pairs.sentence2)]
-        self.sentences = np.array(columns, dtype=np.int64).T  # (R, 2) numbers of texts
+        self.sentences = pairs.sentences(texts)  # (R, 2)
         self.tokens = tokenize_singles(texts, tokenizer, max_seq_length)
         self.num_truncated = self.tokens.num_truncated
-
-    def __len__(self) -> int:
-        return len(self.sentences)
-
-    def __getitem__(self, item: Item) -> Item:
-        return item
 
     def row_tokens(self) -> np.ndarray:
         """Tokens of both sentences of each pair: (R,)."""
@@ -70,12 +60,7 @@ class PairTexts(Dataset):
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         sentence1, sentence2 = place[np.searchsorted(texts, self.sentences[counted])].T
-        batch = {"sentence1": sentence1, "sentence2": sentence2}
-        if self.targets is not None:
-            batch["labels"] = self.targets[counted]
+        batch = {"sentence1": torch.from_numpy(sentence1), "sentence2": torch.from_numpy(sentence2)}
         if self.groups is not None:
-            batch["groups"] = self.groups[counted]
-        if self.with_rows:
-            batch["rows"] = counted
-        tensors = {name: torch.tensor(values) for name, values in batch.items()}
-        return tensors | build_text_batch(self.tokens, texts[order], self.padding)
+            batch["groups"] = torch.from_numpy(self.groups[counted])
+        return batch | self.known(counted) | build_text_batch(self.tokens, texts[order], self.padding)

@@ -2,6 +2,7 @@
 
 # B pairs of a batch, C outputs, R pairs of an evaluation
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pair_pkg.data.labels import LabelKind, LabelScheme
+from pair_pkg.pairs.imbalance import balance_losses
 from pair_pkg.pairs.metrics import compute_pair_metrics
 
 
@@ -35,14 +37,15 @@ def pair_targets(scheme: LabelScheme, labels: np.ndarray) -> np.ndarray:
     return ((labels - scheme.low) / (scheme.high - scheme.low)).astype(np.float32)
 
 
-def pair_loss(kind: LabelKind) -> LossFunction:
+def pair_loss(kind: LabelKind, class_weights: Sequence[float] = (), focal_gamma: float = 0.0) -> LossFunction:
     """The ``compute_loss_func`` of a kind of labels: sum of the pairs' losses / pairs of the whole optimizer step.
 
     Cross-entropy for two or more logits, binary cross-entropy for one logit of binary labels, and the squared error
     of the bare output for scores: a sigmoid would flatten the gradient at both ends of the range, where many STS
-    labels lie (BERT, 2019, regresses STS-B so). Without ``num_items_in_batch`` the mean over this batch.
+    labels lie (BERT, 2019, regresses STS-B so). Without ``num_items_in_batch`` the mean over this batch. Weights of
+    the classes and a focal gamma are for classes (see ``balance_losses``).
     """
-    return partial(_normalized_loss, kind=kind)
+    return partial(_normalized_loss, kind=kind, class_weights=class_weights, focal_gamma=focal_gamma)
 
 
 def pair_losses(kind: LabelKind, logits: Tensor, labels: Tensor) -> Tensor:
@@ -114,9 +117,13 @@ def _normalized_loss(
     num_items_in_batch: Tensor | int | None = None,
     *,
     kind: LabelKind,
+    class_weights: Sequence[float],
+    focal_gamma: float,
 ) -> Tensor:
-    total = pair_losses(kind, outputs.logits, labels).sum()
-    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    losses = pair_losses(kind, outputs.logits, labels)
+    if kind != "scores":
+        losses = balance_losses(losses, labels, class_weights, focal_gamma)
+    return losses.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 def own_range(scheme: LabelScheme, scores: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from pair_pkg.modeling.loading import load_config, load_model
 from pair_pkg.pairs.cross_encoder import bind_cross_encoder, configure_labels
 from pair_pkg.pairs.dataset import PairRows
 from pair_pkg.pairs.head_norm import add_head_norm, fold_head_norm
-from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, score_pairs
+from pair_pkg.pairs.loss import LossFunction, pair_loss, pair_row_metrics, score_pairs
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_model import PairModel, warn_of_truncated
 from pair_pkg.stages.pair_setup import PairSetup
@@ -30,7 +30,8 @@ def build_cross_encoder(flags: PairFlags, setup: PairSetup) -> PairModel:
         add_head_norm(model)
     attention_dropout = flags.model.attention_probs_dropout_prob or 0.0
     flat = bind_cross_encoder(model, attention_dropout, stock_reason(flags.training))
-    return _pair_model(model, setup.scheme, setup.tokenizer, setup.max_seq_length, flat, has_norm)
+    loss = pair_loss(setup.scheme.kind, setup.settings["class_weights"] or (), setup.settings["focal_gamma"] or 0.0)
+    return _pair_model(model, setup.scheme, setup.tokenizer, setup.max_seq_length, flat, loss, has_norm)
 
 
 def load_cross_encoder(
@@ -39,7 +40,7 @@ def load_cross_encoder(
     """A fine-tuned cross-encoder, as the record of its run tells."""
     model = load_model(AutoModelForSequenceClassification, name, load_config(name), head_may_be_new=False)
     flat = bind_cross_encoder(model)
-    return _pair_model(model, scheme, tokenizer, record["max_seq_length"], flat)
+    return _pair_model(model, scheme, tokenizer, record["max_seq_length"], flat, pair_loss(scheme.kind))
 
 
 def _pair_model(
@@ -48,6 +49,7 @@ def _pair_model(
     tokenizer: PreTrainedTokenizerFast,
     max_seq_length: int,
     flat: bool,
+    loss: LossFunction,
     has_norm: bool = False,
 ) -> PairModel:
     def build_rows(pairs: Pairs, training: bool) -> PairRows:
@@ -63,7 +65,7 @@ def _pair_model(
     return PairModel(
         model=model,
         build_rows=build_rows,
-        loss=pair_loss(scheme.kind),
+        loss=loss,
         score_batch=functools.partial(score_pairs, scheme=scheme),
         row_metrics=functools.partial(pair_row_metrics, scheme=scheme),
         save=save,

@@ -51,6 +51,7 @@ def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
         "architecture": architecture,
         **settings,
         "labels": data.scheme.to_json(),
+        "augment_graph": flags.pairs.augment_graph,
         **{f"{name}_pairs": _fingerprint(pairs) for name, pairs in data.splits.items()},
     }
     return PairSetup(architecture, settings, data.scheme, tokenizer, config, max_seq_length, identity)

@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.columns import TEST, TRAIN, VALIDATION
+from pair_pkg.data.closure import augment_pairs
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import PairAudit, Pairs, load_pairs
 from pair_pkg.data.splits import connected_components, find_leaks, refuse_leaks, split_by_component
@@ -31,7 +32,7 @@ class PairSplits:
 
 
 def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> PairSplits:
-    """Read the labelled files, split what was not given, and refuse leaks. Raises ``InputError``."""
+    """Read the labelled files, split what was not given, refuse leaks, augment. Raises ``InputError``."""
     if not arguments.train_file:
         raise InputError("no pairs: give --train_file")
     splits: dict[str, Pairs] = {}
@@ -52,7 +53,17 @@ def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> 
     leaks = find_leaks(texts)
     refuse_leaks(leaks, arguments.allow_leaks, {name: pairs.places for name, pairs in splits.items()})
     accounting |= {"pairs": {name: len(pairs) for name, pairs in splits.items()}, "leaks": len(leaks)}
-    return PairSplits(_limited(splits, arguments), scheme, accounting)
+    data = PairSplits(_limited(splits, arguments), scheme, accounting)
+    return augment_graph(data, arguments.split_seed) if arguments.augment_graph else data
+
+
+def augment_graph(data: PairSplits, seed: int) -> PairSplits:
+    """The splits with the pairs that the training pairs imply behind these. Raises ``InputError``."""
+    if data.scheme.kind != "binary":
+        raise InputError(f"--augment_graph needs binary labels, and these are {data.scheme.kind}; leave it out")
+    held_out = [pairs for name, pairs in data.splits.items() if name != TRAIN]
+    train, audit = augment_pairs(data.splits[TRAIN], held_out, seed)
+    return PairSplits({**data.splits, TRAIN: train}, data.scheme, {**data.accounting, "augmentation": asdict(audit)})
 
 
 def load_labelled(
@@ -93,7 +104,15 @@ def describe(accounting: dict[str, Any], scheme: LabelScheme) -> list[str]:
     """The pairs in words, a line each."""
     counts = ", ".join(f"{name} {count:,}" for name, count in accounting["pairs"].items())
     labels = f"{scheme.low:g} to {scheme.high:g}" if scheme.kind == "scores" else ", ".join(scheme.names)
-    return [f"pairs: {counts}; labels: {scheme.kind} ({labels})"]
+    lines = [f"pairs: {counts}; labels: {scheme.kind} ({labels})"]
+    if "augmentation" in accounting:
+        a = accounting["augmentation"]
+        lines.append(
+            f"derived from the training pairs: {a['derived_positives']:,} positive and {a['derived_negatives']:,} "
+            f"negative; {a['dropped_for_ratio']:,} left out to keep their ratio, {a['dropped_for_cap']:,} beyond the "
+            f"cap; {a['contradictions']:,} contradictions in {a['contradictory_groups']:,} groups"
+        )
+    return lines
 
 
 def _missing_splits(arguments: PairArguments) -> dict[str, float]:

@@ -9,6 +9,8 @@ from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import POOLINGS
 from pair_pkg.pairs.embedding_loss import LOSSES, choose_loss
+from pair_pkg.pairs.imbalance import choose_class_weights
+from pair_pkg.training.arguments import refuse_below
 
 CROSS_ENCODER, BI_ENCODER = "cross_encoder", "bi_encoder"
 
@@ -54,9 +56,29 @@ class ArchitectureArguments:
         },
     )
 
+    class_weights: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "weights of a cross_encoder's classes in the loss: auto (inverse frequency), or name=weight for "
+            "every class, of which only the ratios count; unset: alike. Logits move by log(w1 / w0), so that raw "
+            "probabilities no longer are frequencies; the decision fitted on validation takes it back (Elkan, 2001)",
+            "nargs": "+",
+        },
+    )
+    focal_gamma: float | None = field(
+        default=None,
+        metadata={
+            "help": "easy pairs of a cross_encoder count less, by (1 - p)^gamma with p the probability of their label; "
+            "2 in the source, where classes are 1 to 1000 (Lin et al., 2017); unset: alike. Probabilities draw "
+            "towards one half, which the temperature fitted on validation takes back"
+        },
+    )
+
     def __post_init__(self) -> None:
+        refuse_below(self, focal_gamma=0)
         is_bi_encoder = self.architecture == BI_ENCODER
-        for flag in ("num_labels",) if is_bi_encoder else ("pooling", "loss", "matryoshka_dims"):
+        other_flags = ("pooling", "loss", "matryoshka_dims")
+        for flag in ("num_labels", "class_weights", "focal_gamma") if is_bi_encoder else other_flags:
             if getattr(self, flag) is not None:
                 other = CROSS_ENCODER if is_bi_encoder else BI_ENCODER
                 raise InputError(f"--{flag} is for --architecture {other}; leave it out, or take that")
@@ -64,10 +86,17 @@ class ArchitectureArguments:
     def settings(self, scheme: LabelScheme, labels: np.ndarray) -> dict[str, Any]:
         """What decides on the architecture, defaults filled in by the training labels. Raises ``InputError``."""
         if self.architecture == CROSS_ENCODER:
-            return {"num_labels": self.num_labels, "head_norm": self.head_norm}
+            shape = {"num_labels": self.num_labels, "head_norm": self.head_norm}
+            return shape | {"class_weights": self._class_weights(scheme, labels), "focal_gamma": self.focal_gamma}
         return {
             "pooling": self.pooling or POOLINGS[0],
             "loss": choose_loss(scheme.kind, labels, self.loss),
             "matryoshka_dims": self.matryoshka_dims or [],
             "head_norm": self.head_norm,
         }
+
+    def _class_weights(self, scheme: LabelScheme, labels: np.ndarray) -> list[float] | None:
+        if scheme.kind == "scores" and (self.class_weights or self.focal_gamma):
+            flag = "class_weights" if self.class_weights else "focal_gamma"
+            raise InputError(f"--{flag} is for classes, and these labels are scores; leave it out")
+        return choose_class_weights(self.class_weights, scheme.names, labels) if self.class_weights else None

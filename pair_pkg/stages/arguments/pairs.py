@@ -57,6 +57,14 @@ class PairArguments:
     allow_leaks: bool = field(
         default=False, metadata={"help": "go on, with a warning, where a text stands in two splits"}
     )
+    augment_graph: bool = field(
+        default=False,
+        metadata={
+            "help": "add the pairs that the training pairs imply: A = B and B = C make A = C, A = B and B != C make "
+            "A != C; at the training pairs' own share of positives, drawn by --split_seed, none where they contradict "
+            "each other. For binary labels that mean equality (an entailment has a direction)"
+        },
+    )
     max_seq_length: int | None = field(
         default=None,
         metadata={"help": "tokens of a pair (bi_encoder: a text), special ones included; unset: 256, or the model's"},

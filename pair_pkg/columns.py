@@ -4,6 +4,7 @@ TEXT = "text"
 SENTENCE1 = "sentence1"
 SENTENCE2 = "sentence2"
 LABEL = "label"
+SOURCE = "source"
 
 TRAIN = "train"
 VALIDATION = "validation"

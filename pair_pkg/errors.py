@@ -45,5 +45,13 @@ def one_line(text: str) -> str:
     >>> one_line("a\\nb\\x1b[31m")
     'a b\\\\x1b[31m'
     """
-    joined = " ".join(text.split())
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in joined)
+    return escape_control(" ".join(text.split()))
+
+
+def escape_control(text: str) -> str:
+    """Show control and format characters, line breaks among them, as escapes; the rest stays as it is.
+
+    >>> escape_control("a\\tb  \\u202e花")
+    'a\\\\tb  \\\\u202e花'
+    """
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +15,11 @@ from pair_pkg.columns import (
     SENTENCE1_SYNONYMS,
     SENTENCE2,
     SENTENCE2_SYNONYMS,
+    SOURCE,
 )
 from pair_pkg.data.files import expand_paths
 from pair_pkg.data.labels import LabelKind, LabelScheme, detect_labels, is_number
-from pair_pkg.data.splits import PairKey, pair_keys
+from pair_pkg.data.splits import conflicting_rows, pair_keys
 from pair_pkg.data.tables import TABLE_SUFFIXES, Row, Table, looks_like_header, pick_column, read_table
 from pair_pkg.errors import InputError
 
@@ -33,12 +35,16 @@ MAX_CONFLICT_PLACES = 20
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """N pairs by column; ``labels`` is (N,) int64 class ids or float32 scores, or None."""
+    """N pairs by column; ``labels`` is (N,) int64 class ids or float32 scores, or None.
+
+    ``sources`` tell where each is from: the values of a column ``source``, else the name of its file.
+    """
 
     sentence1: list[str]
     sentence2: list[str]
     labels: np.ndarray | None
     places: list[str]
+    sources: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.sentence1)
@@ -51,6 +57,7 @@ class Pairs:
             [self.sentence2[row] for row in rows],
             None if self.labels is None else self.labels[rows],
             [self.places[row] for row in rows],
+            None if self.sources is None else [self.sources[row] for row in rows],
         )
 
     def joined(self, other: "Pairs") -> "Pairs":
@@ -60,6 +67,7 @@ class Pairs:
             [*self.sentence2, *other.sentence2],
             None if self.labels is None else np.concatenate([self.labels, other.labels]),
             [*self.places, *other.places],
+            None if self.sources is None or other.sources is None else [*self.sources, *other.sources],
         )
 
     def texts(self) -> list[str]:
@@ -97,6 +105,7 @@ class _RawPair(NamedTuple):
     sentence2: str
     label: object
     place: str
+    source: str
 
 
 def load_pairs(
@@ -144,8 +153,9 @@ def _read_rows(tables: Iterable[Table], wanted: dict[str, str | None], known: La
     ignored: dict[str, None] = {}
     for table in tables:
         picked = _pick_columns(table, wanted)
-        ignored.update(dict.fromkeys(column for column in table.columns if column not in picked))
-        rows = [_raw_pair(row, picked) for row in table]
+        source = next((column for column in table.columns if column.lower() == SOURCE), None)
+        ignored.update(dict.fromkeys(column for column in table.columns if column not in (*picked, source)))
+        rows = [_raw_pair(row, picked, source) for row in table]
         if not table.has_header:
             _refuse_header(rows, LABEL in wanted, known)
         raw += rows
@@ -165,10 +175,15 @@ def _pick_columns(table: Table, wanted: dict[str, str | None]) -> list[str]:
     return picked
 
 
-def _raw_pair(row: Row, picked: list[str]) -> _RawPair:
+def _raw_pair(row: Row, picked: list[str], source: str | None) -> _RawPair:
     label = row.values[picked[2]] if len(picked) > 2 else None
     first, second = (_sentence(row, column) for column in picked[:2])
-    return _RawPair(first, second, label, row.place)
+    return _RawPair(first, second, label, row.place, _source(row, source))
+
+
+def _source(row: Row, column: str | None) -> str:
+    """Where a pair is from: what its column says, or its file."""
+    return row.place.rsplit(":", 1)[0] if column is None else str(row.values[column] or "(none)")
 
 
 def _sentence(row: Row, column: str) -> str:
@@ -229,30 +244,22 @@ def _encode_labels(
 
 
 def _build_pairs(rows: list[_RawPair], labels: np.ndarray | None) -> Pairs:
-    return Pairs([row.sentence1 for row in rows], [row.sentence2 for row in rows], labels, [row.place for row in rows])
+    sentences = [row.sentence1 for row in rows], [row.sentence2 for row in rows]
+    return Pairs(*sentences, labels, [row.place for row in rows], [row.source for row in rows])
 
 
 def _audit(pairs: Pairs, scheme: LabelScheme | None, num_rows: int) -> PairAudit:
     keys = pair_keys(pairs.sentence1, pairs.sentence2)
     labels = [None] * len(pairs) if pairs.labels is None else pairs.labels.tolist()
-    first_rows: dict[tuple[PairKey, int | float | None], int] = {}
-    for row, key in enumerate(zip(keys, labels)):
-        first_rows.setdefault(key, row)
-    row_of_pair: dict[PairKey, int] = {}
-    conflicts: dict[PairKey, tuple[int, int]] = {}
-    for (pair, _), row in first_rows.items():
-        first = row_of_pair.setdefault(pair, row)
-        if first != row:
-            conflicts.setdefault(pair, (first, row))
+    conflicts = conflicting_rows(keys, labels)
+    differing = ((rows[0], next(row for row in rows if labels[row] != labels[rows[0]])) for rows in conflicts)
     counts = np.bincount(pairs.labels, minlength=len(scheme.names)).tolist() if scheme and scheme.names else []
     return PairAudit(
         rows=num_rows,
         empty_skipped=num_rows - len(pairs),
         identical_sentences=sum(left == right for left, right in keys),
-        duplicate_pairs=len(pairs) - len(first_rows),
+        duplicate_pairs=len(pairs) - len(set(zip(keys, labels))),
         conflicting_pairs=len(conflicts),
-        conflicting_places=[
-            (pairs.places[a], pairs.places[b]) for a, b in list(conflicts.values())[:MAX_CONFLICT_PLACES]
-        ],
+        conflicting_places=[(pairs.places[a], pairs.places[b]) for a, b in islice(differing, MAX_CONFLICT_PLACES)],
         class_counts=dict(zip(scheme.names, counts)) if counts else {},
     )

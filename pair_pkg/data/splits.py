@@ -59,6 +59,22 @@ def pair_keys(left: Iterable[str], right: Iterable[str]) -> list[PairKey]:
     return [(a, b) if a <= b else (b, a) for a, b in zip(_text_keys(left), _text_keys(right))]
 
 
+def conflicting_rows(keys: Sequence[PairKey], labels: Sequence[int | float | None]) -> list[list[int]]:
+    """The rows of every pair that has more than one label, in the order of their first rows.
+
+    >>> conflicting_rows([("a", "b"), ("a", "c"), ("a", "b"), ("a", "b")], [0, 1, 0, 1])
+    [[0, 2, 3]]
+    """
+    labels_of: dict[PairKey, set[int | float | None]] = {}
+    for key, label in zip(keys, labels, strict=True):
+        labels_of.setdefault(key, set()).add(label)
+    rows: dict[PairKey, list[int]] = {key: [] for key, found in labels_of.items() if len(found) > 1}
+    for row, key in enumerate(keys):
+        if key in rows:
+            rows[key].append(row)
+    return list(rows.values())
+
+
 def connected_components(left: Sequence[str], right: Sequence[str]) -> np.ndarray:
     """Component of each pair, (N,) int: pairs that share a normalised text in any column are one component.
 

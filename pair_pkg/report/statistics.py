@@ -1,4 +1,4 @@
-"""Whether two models differ: paired bootstrap intervals, McNemar's exact test, and the verdict in words."""
+"""How sure a figure is, and whether two models differ: bootstrap intervals, McNemar's exact test, and the verdict."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -32,6 +32,15 @@ class Difference:
     num_undefined: int
     confidence: float
     by_seed: tuple[float | None, ...]  # adapted minus base of each seed
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A metric's percentile interval; None where no resample defines it (``num_undefined`` of them do not)."""
+
+    low: float | None
+    high: float | None
+    num_undefined: int
 
 
 @dataclass(frozen=True)
@@ -70,18 +79,45 @@ def compare_metrics(
     """
     differences = {}
     for name, metric in WEIGHTED_METRICS[kind].items():
-        decide = kind == BINARY and name in DECIDED_METRICS
         differences[name] = paired_bootstrap(
             metric,
             labels,
-            _decisions(base, base_threshold) if decide else base,
-            _decisions(adapted, adapted_threshold) if decide else adapted,
+            _as_decided(kind, name, base, base_threshold),
+            _as_decided(kind, name, adapted, adapted_threshold),
             groups=groups,
             num_resamples=num_resamples,
             seed=seed,
             confidence=confidence,
         )
     return differences
+
+
+def bootstrap_metrics(
+    kind: str,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    *,
+    threshold: float | None = 0.5,
+    groups: np.ndarray | None = None,
+    num_resamples: int = 2000,
+    seed: int,
+    confidence: float = 0.95,
+) -> dict[str, Interval]:
+    """The percentile interval of every metric of one set of predictions, (N,) or for classes (N, C).
+
+    Without a threshold, binary metrics that need one are left out.
+
+    As in ``paired_bootstrap``, whole ``groups`` (N,) of pairs are drawn; the interval says how far the figure may be
+    from that of all pairs such as these, for this one trained model: it knows nothing of other training seeds.
+    """
+    undecided = DECIDED_METRICS if kind == BINARY and threshold is None else set()
+    metrics = {name: metric for name, metric in WEIGHTED_METRICS[kind].items() if name not in undecided}
+    seen = {name: _as_decided(kind, name, predictions, threshold) for name in metrics}
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
+    for weights in _draw_pairs(len(labels), groups, num_resamples, np.random.default_rng(seed)):
+        for name, metric in metrics.items():
+            drawn[name].append(metric(seen[name], labels, weights))
+    return {name: _interval(np.concatenate(values), confidence) for name, values in drawn.items()}
 
 
 def paired_bootstrap(
@@ -110,17 +146,15 @@ def paired_bootstrap(
     once = np.ones((1, len(labels)))
     base_by_seed, adapted_by_seed = (_by_seed(metric, rows, labels, once)[:, 0] for rows in (base, adapted))
     resampled = _resampled_differences(metric, labels, base, adapted, groups, num_resamples, seed)
-    defined = resampled[~np.isnan(resampled)]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail]) if defined.size else (np.nan, np.nan)
+    interval = _interval(resampled, confidence)
     return Difference(
         base=_or_none(base_by_seed.mean()),
         adapted=_or_none(adapted_by_seed.mean()),
         difference=_or_none(adapted_by_seed.mean() - base_by_seed.mean()),
-        low=_or_none(low),
-        high=_or_none(high),
+        low=interval.low,
+        high=interval.high,
         num_resamples=num_resamples,
-        num_undefined=num_resamples - defined.size,
+        num_undefined=interval.num_undefined,
         confidence=confidence,
         by_seed=tuple(_or_none(value) for value in adapted_by_seed - base_by_seed),
     )
@@ -164,9 +198,22 @@ def verdict(difference: Difference, metric_name: str, higher_is_better: bool | N
     return Verdict(answer, f"Adaptation {answer}: {title} {'rose' if rose else 'fell'} {numbers}).")
 
 
-def _decisions(predictions: np.ndarray, threshold: float | Sequence[float]) -> np.ndarray:
-    """Probabilities (S, N) -> 0 or 1, (S, N)."""
-    return (np.asarray(predictions) >= np.reshape(threshold, (-1, 1))).astype(np.float64)
+def _as_decided(kind: str, metric_name: str, predictions: np.ndarray, threshold: float | Sequence[float]) -> np.ndarray:
+    """Predictions as a weighted metric takes them: (..., N) of 0 or 1 where a threshold decides.
+
+    ``threshold`` is one number, or with predictions (S, N) one of each seed.
+    """
+    if kind != BINARY or metric_name not in DECIDED_METRICS:
+        return np.asarray(predictions)
+    thresholds = np.asarray(threshold)
+    return (np.asarray(predictions) >= thresholds.reshape(*thresholds.shape, 1)).astype(np.float64)
+
+
+def _interval(resampled: np.ndarray, confidence: float) -> Interval:
+    defined = resampled[~np.isnan(resampled)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail]) if defined.size else (np.nan, np.nan)
+    return Interval(_or_none(low), _or_none(high), resampled.size - defined.size)
 
 
 def _by_seed(metric: WeightedMetric, rows: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:

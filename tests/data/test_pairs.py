@@ -40,6 +40,12 @@ def test_subset_and_texts():
     assert Pairs(["a"], ["b"], None, ["f:1"]).subset([0]).labels is None
 
 
+def test_sources_follow_their_pairs():
+    pairs = Pairs(["a", "b"], ["x", "y"], np.array([0, 1]), ["f:1", "f:2"], ["web", "mail"])
+    assert pairs.subset([1]).sources == ["mail"] and pairs.joined(pairs.subset([0])).sources == ["web", "mail", "web"]
+    assert pairs.joined(Pairs(["c"], ["z"], np.array([0]), ["f:3"])).sources is None
+
+
 # columns
 
 
@@ -53,7 +59,8 @@ def test_header_synonyms_and_extra_columns_with_one_note(write, caplog):
     assert pairs.places == [f"{one}:2", f"{one}:3", f"{two}:2"]
     assert scheme == BINARY and audit.rows == 3 and audit.class_counts == {"0": 1, "1": 2}
     notes = [record.message for record in caplog.records if "not used" in record.message]
-    assert notes == ["columns that are not used: id, source"]
+    assert notes == ["columns that are not used: id"]
+    assert pairs.sources == [one, one, "web"]
 
 
 def test_named_columns(write):

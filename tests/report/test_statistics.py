@@ -13,6 +13,7 @@ from pair_pkg.report.statistics import (
     HURT,
     NOT_TOLD_APART,
     Difference,
+    bootstrap_metrics,
     compare_metrics,
     mcnemar_exact,
     paired_bootstrap,
@@ -140,6 +141,60 @@ def test_each_seed_has_its_own_threshold():
     labels, base = np.array([1, 0]), np.array([[0.9, 0.6], [0.4, 0.1]])
     result = compare_metrics(BINARY, labels, base, base, adapted_threshold=[0.7, 0.3], num_resamples=20, seed=0)
     assert result["accuracy"].base == 0.5 and result["accuracy"].adapted == 1.0
+
+
+@pytest.mark.parametrize("kind", [BINARY, CLASSES, SCORES])
+def test_every_reported_metric_has_an_interval_around_it(kind):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3 if kind == CLASSES else 2, 120)
+    predictions = rng.random((120, 3)) if kind == CLASSES else 0.4 * labels + rng.random(120)
+    intervals = bootstrap_metrics(kind, labels, predictions, threshold=0.7, num_resamples=500, seed=0)
+    reported = compute_pair_metrics(kind, predictions, labels, 0.7)
+    assert set(intervals) == set(reported) - {"correct", "total", "undefined"}
+    for name, interval in intervals.items():
+        assert interval.low < reported[name] < interval.high and interval.num_undefined == 0, name
+
+
+def test_interval_of_an_accuracy_is_that_of_the_binomial():
+    labels, predictions = np.ones(400), np.repeat([0.9, 0.1], [320, 80])
+    interval = bootstrap_metrics(BINARY, labels, predictions, num_resamples=4000, seed=1)["accuracy"]
+    assert (interval.low, interval.high) == pytest.approx((0.8 - 1.96 * 0.02, 0.8 + 1.96 * 0.02), abs=0.004)
+
+
+def test_intervals_draw_whole_groups():
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 2, 50), rng.random(50)
+    plain = bootstrap_metrics(BINARY, labels, predictions, seed=3)
+    copies = np.repeat(labels, 4), np.repeat(predictions, 4)
+    grouped = bootstrap_metrics(BINARY, *copies, groups=np.repeat(np.arange(50), 4), seed=3)
+    assert grouped["accuracy"] == plain["accuracy"] and grouped["f1"] == plain["f1"]
+    narrow = bootstrap_metrics(BINARY, *copies, seed=3)["accuracy"]
+    assert width(narrow) < 0.6 * width(plain["accuracy"])
+
+
+def test_a_threshold_decides_and_without_one_rankings_are_left():
+    labels, predictions = np.array([0, 1] * 20), np.array([0.6, 0.8] * 20)
+    assert bootstrap_metrics(BINARY, labels, predictions, threshold=0.7, seed=0)["accuracy"].low == 1
+    assert set(bootstrap_metrics(BINARY, labels, predictions, threshold=None, seed=0)) == {
+        "average_precision",
+        "roc_auc",
+    }
+
+
+def test_an_interval_that_no_resample_defines_is_none_and_counted():
+    interval = bootstrap_metrics(BINARY, np.zeros(5), np.linspace(0, 1, 5), num_resamples=30, seed=0)["roc_auc"]
+    assert (interval.low, interval.high, interval.num_undefined) == (None, None, 30)
+
+
+def test_interval_covers_the_accuracy_of_all_such_pairs():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for run in range(200):
+        labels = np.ones(150)
+        predictions = (rng.random(150) < 0.8).astype(float)
+        interval = bootstrap_metrics(BINARY, labels, predictions, num_resamples=300, seed=run)["accuracy"]
+        covered += interval.low <= 0.8 <= interval.high
+    assert 0.9 <= covered / 200 < 1
 
 
 def test_interval_covers_a_known_difference():

@@ -1,0 +1,1 @@
+"""What vectors of texts are good for: files of rows, FAISS indexes, mining, duplicates by meaning."""

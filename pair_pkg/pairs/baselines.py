@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pair_pkg.pairs.metrics import BINARY, CLASSES, SCORES, compute_pair_metrics
+from pair_pkg.pairs.thresholds import best_threshold
 
 LabelledPairs = tuple[Sequence[str], Sequence[str], Sequence[float]]  # left texts, right texts, labels
 
@@ -59,23 +60,6 @@ def words(text: str) -> set[str]:
     ['is', 'same', 'the', 'wifi', '无', '线']
     """
     return set(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
-
-
-def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The cut with the best accuracy where label 1 means ``score >= cut``: a midpoint between neighbouring scores.
-
-    Of equally good cuts the lowest wins. A cut below (above) all scores says 1 (0) to every pair.
-
-    >>> best_threshold(np.array([0.1, 0.3, 0.5, 0.9]), np.array([0, 0, 1, 1]))
-    0.4
-    """
-    values, positions = np.unique(scores, return_inverse=True)
-    positives = np.bincount(positions, weights=labels == 1)  # (K,) of the K distinct scores
-    negatives = np.bincount(positions, weights=labels != 1)
-    # correct[k]: the negatives among the k lowest scores and the positives above them
-    correct = np.append(0, negatives.cumsum()) + positives.sum() - np.append(0, positives.cumsum())
-    cuts = np.concatenate([[values[0] - 1], (values[:-1] + values[1:]) / 2, [values[-1] + 1]])
-    return float(cuts[correct.argmax()])
 
 
 def _majority_metrics(kind: str, train_labels: np.ndarray, test_labels: np.ndarray) -> dict:

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from pair_pkg.data.labels import LabelKind, LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
-from pair_pkg.pairs.baselines import best_threshold
 from pair_pkg.pairs.bi_encoder import PairEmbeddings
 from pair_pkg.pairs.loss import LossFunction, own_range
 from pair_pkg.pairs.metrics import compute_pair_metrics
+from pair_pkg.pairs.thresholds import best_threshold
 
 RANKING, CACHED_RANKING = "multiple_negatives_ranking", "cached_multiple_negatives_ranking"
 IN_BATCH_NEGATIVES = (RANKING, CACHED_RANKING)
@@ -92,20 +92,18 @@ def score_embedded_pairs(model: nn.Module, batch: dict[str, Any], *, scheme: Lab
     return columns
 
 
-def cosine_row_metrics(
-    columns: dict[str, np.ndarray], *, scheme: LabelScheme, threshold: float | None = None
-) -> dict[str, Any]:
-    """Metrics of an evaluation: ``compute_pair_metrics``, ``threshold`` (binary), and a ``loss``.
+def cosine_row_metrics(columns: dict[str, np.ndarray], *, scheme: LabelScheme) -> dict[str, Any]:
+    """Metrics of validation pairs: ``compute_pair_metrics``, ``threshold`` (binary), and a ``loss``.
 
-    Without a threshold, binary pairs are cut where these very pairs are decided best: validation only. ``loss`` is a
-    mean over the pairs, whatever the training loss, so that no batch size changes it: the contrastive loss of binary
-    pairs, the squared error of scores in [0, 1].
+    Binary pairs are cut where these very pairs are decided best, so the metrics of a threshold flatter a little;
+    pairs that all have one label have no threshold. ``loss`` is a mean over the pairs, whatever the training loss, so
+    that no batch size changes it: the contrastive loss of binary pairs, the squared error of scores in [0, 1].
     """
     scores, labels = columns["score"], columns["label"]
     if scheme.kind == "scores":
         errors = (scores - labels) / (scheme.high - scheme.low)
         return {"loss": float(np.mean(errors**2)), **compute_pair_metrics(scheme.kind, scores, labels)}
-    threshold = best_threshold(scores, labels) if threshold is None else threshold
+    threshold = None if (labels == labels[0]).all() else best_threshold(scores, labels)
     metrics = compute_pair_metrics(scheme.kind, scores, labels, threshold)
     return {"loss": _contrastive(scores, labels), "threshold": threshold, **metrics}
 

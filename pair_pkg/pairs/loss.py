@@ -59,18 +59,17 @@ def pair_losses(kind: LabelKind, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def pair_scores(scheme: LabelScheme, logits: Tensor) -> Tensor:
-    """What the logits (B, C) predict, float64.
+    """What the logits (B, C) say, float64, before any decision.
 
-    Binary labels: (B,) probability of the positive name. Classes: (B, C) probabilities. Scores: (B,) in the labels'
-    own range, and beyond it where the model goes beyond.
+    Binary labels: (B,) the margin of the positive name, whose sigmoid is its probability. Classes: (B, C) logits.
+    Scores: (B,) in the labels' own range, and beyond it where the model goes beyond.
     """
     logits = logits.double()
     if scheme.kind == "scores":
         return own_range(scheme, logits.squeeze(1))
     if scheme.kind == "classes":
-        return logits.softmax(1)
-    # of two logits the softmax's second share is the sigmoid of their difference
-    return (logits.squeeze(1) if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]).sigmoid()
+        return logits
+    return logits.squeeze(1) if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
 
 
 def score_pairs(model: nn.Module, batch: dict[str, Any], *, scheme: LabelScheme) -> dict[str, Tensor]:
@@ -102,12 +101,12 @@ def predictions(columns: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack([columns[f"score_{class_id}"] for class_id in range(num_classes)], axis=1)
 
 
-def pair_row_metrics(columns: dict[str, np.ndarray], *, scheme: LabelScheme, threshold: float = 0.5) -> dict[str, Any]:
-    """Metrics of an evaluation: the mean loss of its pairs, and ``compute_pair_metrics``.
+def pair_row_metrics(columns: dict[str, np.ndarray], *, scheme: LabelScheme) -> dict[str, Any]:
+    """Metrics of an evaluation: the mean loss of its pairs, and ``compute_pair_metrics`` of the bare scores.
 
-    Raises ``TrainingFailure`` where a prediction is not finite.
+    A binary margin is positive from 0 on. Raises ``TrainingFailure`` where a prediction is not finite.
     """
-    metrics = compute_pair_metrics(scheme.kind, predictions(columns), columns["label"], threshold)
+    metrics = compute_pair_metrics(scheme.kind, predictions(columns), columns["label"], threshold=0.0)
     return {"loss": float(columns["loss"].mean()), **metrics}
 
 

@@ -20,10 +20,11 @@ from sklearn.metrics import (
 from pair_pkg.errors import InputError, TrainingFailure
 
 # N pairs, C classes
-BINARY = "binary"  # predictions (N,): the probability of label 1; labels 0 and 1
-CLASSES = "classes"  # predictions (N, C): one probability a class; labels 0 to C-1
+BINARY = "binary"  # predictions (N,): the probability of label 1, or any score; labels 0 and 1
+CLASSES = "classes"  # predictions (N, C): one probability a class, or any score; labels 0 to C-1
 SCORES = "scores"  # predictions (N,): any real number; labels the same
 KINDS = (BINARY, CLASSES, SCORES)
+DECIDED = ("accuracy", "f1", "precision", "recall", "mcc")  # metrics of binary pairs that need a threshold
 
 
 class PairMetrics(evaluate.Metric):
@@ -53,15 +54,15 @@ class PairMetrics(evaluate.Metric):
             ),
         )
 
-    def _compute(self, *, predictions: list, references: list, threshold: float = 0.5) -> dict:
+    def _compute(self, *, predictions: list, references: list, threshold: float | None = 0.5) -> dict:
         return compute_pair_metrics(self.config_name, predictions, references, threshold)
 
 
-def compute_pair_metrics(kind: str, predictions, labels, threshold: float = 0.5) -> dict:
+def compute_pair_metrics(kind: str, predictions, labels, threshold: float | None = 0.5) -> dict:
     """Score predictions against labels (N,).
 
-    - binary, predictions (N,) in [0, 1], label 1 from ``threshold`` on: accuracy, correct, total, f1, precision,
-      recall, average_precision, roc_auc, mcc
+    - binary, predictions (N,), label 1 from ``threshold`` on: accuracy, correct, total, f1, precision, recall,
+      average_precision, roc_auc, mcc; without a threshold average_precision and roc_auc only
     - classes, predictions (N, C): accuracy, correct, total, macro_f1 (over the classes that occur), mcc
     - scores, predictions (N,): pearson, spearman, mean_squared_error
 
@@ -104,23 +105,28 @@ def _refuse_non_finite(predictions: np.ndarray) -> None:
         )
 
 
-def _binary_metrics(probabilities: np.ndarray, labels: np.ndarray, threshold: float) -> dict:
-    decided = (probabilities >= threshold).astype(int)
+def _binary_metrics(scores: np.ndarray, labels: np.ndarray, threshold: float | None) -> dict:
     one_label = f"all labels are {labels[0]}" if (labels == labels[0]).all() else ""
+    ranking = {
+        "average_precision": (partial(average_precision_score, labels, scores), one_label),
+        "roc_auc": (partial(roc_auc_score, labels, scores), one_label),
+    }
+    if threshold is None:
+        undecided = {name: (lambda: 0.0, "there is no threshold") for name in DECIDED}
+        return _measure(undecided | ranking)
+    decided = (scores >= threshold).astype(int)
     one_decision = f"all predictions are {decided[0]}" if (decided == decided[0]).all() else ""
     no_positive_label = "" if labels.any() else "no label is 1"
     no_positive_decision = "" if decided.any() else "no prediction is 1"
     neither = "no label and no prediction is 1" if no_positive_label and no_positive_decision else ""
-    return _accuracy(decided, labels) | _measure(
-        {
-            "f1": (partial(f1_score, labels, decided), neither),
-            "precision": (partial(precision_score, labels, decided), no_positive_decision),
-            "recall": (partial(recall_score, labels, decided), no_positive_label),
-            "average_precision": (partial(average_precision_score, labels, probabilities), one_label),
-            "roc_auc": (partial(roc_auc_score, labels, probabilities), one_label),
-            "mcc": (partial(matthews_corrcoef, labels, decided), one_label or one_decision),
-        }
-    )
+    measured = {
+        "f1": (partial(f1_score, labels, decided), neither),
+        "precision": (partial(precision_score, labels, decided), no_positive_decision),
+        "recall": (partial(recall_score, labels, decided), no_positive_label),
+        **ranking,
+        "mcc": (partial(matthews_corrcoef, labels, decided), one_label or one_decision),
+    }
+    return _accuracy(decided, labels) | _measure(measured)
 
 
 def _class_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict:

@@ -59,8 +59,7 @@ def load_bi_encoder(
     encoder = load_sentence_encoder(name)
     flat = bind_bi_encoder(encoder.model, encoder.pooling, head=encoder.head)
     learned = record["settings"]["loss"], record["settings"]["matryoshka_dims"]
-    max_seq_length, threshold = record["max_seq_length"], record["threshold"]
-    return _pair_model(encoder.model, scheme, tokenizer, max_seq_length, flat, encoder.pooling, *learned, threshold)
+    return _pair_model(encoder.model, scheme, tokenizer, record["max_seq_length"], flat, encoder.pooling, *learned)
 
 
 def _pair_model(
@@ -72,7 +71,6 @@ def _pair_model(
     pooling: str,
     loss: str,
     matryoshka_dims: Sequence[int],
-    threshold: float | None = None,
 ) -> PairModel:
     def build_rows(pairs: Pairs, training: bool) -> PairTexts:
         rows = PairTexts(
@@ -99,5 +97,5 @@ def _pair_model(
         score_batch=functools.partial(score_embedded_pairs, scheme=scheme),
         row_metrics=functools.partial(cosine_row_metrics, scheme=scheme),
         save=save,
-        threshold=threshold,
+        are_cosines=True,
     )

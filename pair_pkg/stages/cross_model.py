@@ -69,5 +69,5 @@ def _pair_model(
         score_batch=functools.partial(score_pairs, scheme=scheme),
         row_metrics=functools.partial(pair_row_metrics, scheme=scheme),
         save=save,
-        threshold=0.5,
+        are_cosines=False,
     )

@@ -6,23 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pair_pkg.columns import TRAIN, VALIDATION
+from pair_pkg.columns import TEST, TRAIN, VALIDATION
 from pair_pkg.data.batches import Item
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import load_tokenizer
+from pair_pkg.pairs.decision import Decision, load_decision, save_decision
 from pair_pkg.pairs.loss import predictions
-from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.records import read_record
-from pair_pkg.report.numbers import format_value, metric_title
-from pair_pkg.report.tables import format_table
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
 from pair_pkg.stages.pair_building import build_pair_model, load_pair_model
 from pair_pkg.stages.pair_model import PairModel
+from pair_pkg.stages.pair_report import print_metrics
 from pair_pkg.stages.pair_setup import PairSetup, begin_record, settle
-from pair_pkg.stages.pair_testing import test_model, write_scores
+from pair_pkg.stages.pair_testing import (
+    ScoredPairs,
+    decide_by_validation,
+    evaluate_calibration,
+    evaluate_test,
+    score_pairs_with,
+    stored_decision,
+)
 from pair_pkg.stages.pairs_data import PairSplits, describe, load_splits, load_unlabelled
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predictions
 from pair_pkg.stages.terminal import announce, set_up_logging
@@ -33,7 +39,6 @@ from pair_pkg.training.trainer import StageTrainer
 
 NUM_PREVIEWS = 3
 DESCRIPTION = "Fine-tune a checkpoint on labelled sentence pairs, and say how well it tells which mean the same."
-SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -51,7 +56,7 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
         return predict_only(flags)
     metrics = finetune(flags, load_splits(flags.pairs), replace_other=replace_other)
     if flags.training.should_log and not flags.pairs.dry_run:
-        _print_metrics(metrics, flags.training.output_dir)
+        print_metrics(metrics, flags.training.output_dir)
     return metrics
 
 
@@ -80,13 +85,16 @@ def finetune(flags: PairFlags, data: PairSplits, *, replace_other: bool = False)
     begin_stage(args, record, opened)
     trainer = build()
     metrics = train_and_evaluate(trainer, opened.checkpoint)
-    threshold = pair_model.decision_threshold(trainer) if data.scheme.kind == "binary" else None
-    metrics |= test_model(pair_model, trainer, data, threshold)
+    decision, results = _judge(flags, setup, pair_model, trainer, data)
+    metrics |= results
     if args.do_train:
         pair_model.save(trainer)
+    if args.should_save:
+        save_decision(decision, args.output_dir)
     if unlabelled is not None:
-        write_scores(pair_model, trainer, unlabelled, data.scheme, threshold, PREDICTIONS_NAME)
-    finish_stage(trainer, record | {"threshold": threshold}, metrics)
+        scored = score_pairs_with(trainer, "predict", unlabelled, pair_model.build_rows(unlabelled, False))
+        _write_scores(trainer, setup, decision, scored, PREDICTIONS_NAME)
+    finish_stage(trainer, record | {"threshold": decision and decision.threshold}, metrics)
     return metrics
 
 
@@ -106,7 +114,7 @@ def predict_only(flags: PairFlags) -> dict[str, Any]:
     path = Path(args.output_dir, PREDICTIONS_NAME)
     scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader()))
     if args.should_save:
-        write_predictions(path, pairs, scheme, scores, record.get("threshold", 0.5))
+        write_predictions(path, pairs, scheme, scores, load_decision(name))
         announce(f"written to {path}: {len(pairs):,} pairs, in the order of the input")
     return {"predicted_pairs": len(pairs)}
 
@@ -118,6 +126,33 @@ def _reuse(flags: PairFlags, record: dict[str, Any], unlabelled: Pairs | None) -
     if unlabelled is not None:
         predict_only(flags._replace(model=dataclasses.replace(flags.model, model_name_or_path=folder)))
     return record["metrics"]
+
+
+def _judge(
+    flags: PairFlags, setup: PairSetup, pair_model: PairModel, trainer: StageTrainer, data: PairSplits
+) -> tuple[Decision | None, dict[str, Any]]:
+    """Take the decision from the validation pairs, and the test figures with it."""
+    scored = [score_pairs_with(trainer, VALIDATION, data.splits[VALIDATION], trainer.eval_dataset)]
+    if TEST in data.splits:
+        rows = pair_model.build_rows(data.splits[TEST], False)
+        scored.append(score_pairs_with(trainer, TEST, data.splits[TEST], rows))
+    stored = None if flags.training.do_train else stored_decision(flags, setup)
+    decision = stored or decide_by_validation(setup, pair_model, scored[0])
+    results = evaluate_test(setup.scheme.kind, decision, data.splits[TRAIN], scored[-1])
+    if decision is not None:
+        results["decision"] = dataclasses.asdict(decision)
+        results["calibration"] = evaluate_calibration(decision, pair_model.are_cosines, scored)
+    _write_scores(trainer, setup, decision, scored[-1], TEST_NAME)
+    return decision, results
+
+
+def _write_scores(
+    trainer: StageTrainer, setup: PairSetup, decision: Decision | None, scored: ScoredPairs, file_name: str
+) -> None:
+    """Write scored pairs into the run's folder, on the main process."""
+    if trainer.args.should_save:
+        path = Path(trainer.args.output_dir, file_name)
+        write_predictions(path, scored.pairs, setup.scheme, scored.scores, decision)
 
 
 def _trainer(pair_model: PairModel, flags: PairFlags, setup: PairSetup, data: PairSplits) -> StageTrainer:
@@ -132,15 +167,3 @@ def _preview(trainer: StageTrainer) -> list[str]:
         "pairs as the model reads them:",
         *(" ".join(tokenizer.convert_ids_to_tokens(batch["input_ids"].flatten().tolist())) for batch in batches),
     ]
-
-
-def _print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
-    columns = {"model": metrics["test"], **metrics["baselines"]}
-    names = [name for name in SHOWN_METRICS if name in metrics["test"]]
-    rows = [
-        [metric_title(name), *(format_value(name, values.get(name)) for values in columns.values())] for name in names
-    ]
-    announce("", format_table([f"{metrics['test_split']} pairs", *columns], rows, "l" + "r" * len(columns)), "")
-    if "correct" in metrics["test"]:
-        announce(f"accuracy: {format_accuracy(metrics['test']['correct'], metrics['test']['total'])}")
-    announce(f"written to {output_dir}: the model, run.json, {TEST_NAME}, log_history.json, history.png")

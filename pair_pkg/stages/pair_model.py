@@ -9,8 +9,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, TrainingArguments
 
 from pair_pkg.data.pairs import Pairs
-from pair_pkg.pairs.baselines import best_threshold
-from pair_pkg.pairs.loss import LossFunction, predictions
+from pair_pkg.pairs.loss import LossFunction
 from pair_pkg.training.trainer import RowMetrics, ScoreBatch, StageTrainer
 
 logger = logging.getLogger("pair_pkg")
@@ -26,7 +25,7 @@ class PairModel:
     score_batch: ScoreBatch
     row_metrics: RowMetrics
     save: Callable[[StageTrainer], None]  # the finished model into the run's folder
-    threshold: float | None = None  # from which a binary score means the positive name; None: fitted on validation
+    are_cosines: bool  # what a score of binary labels is: a cosine, or a logit margin
 
     def build_trainer(
         self,
@@ -46,13 +45,6 @@ class PairModel:
             score_batch=self.score_batch,
             row_metrics=self.row_metrics,
         )
-
-    def decision_threshold(self, trainer: StageTrainer) -> float:
-        """The threshold of binary pairs: the architecture's own, or the one with the best validation accuracy."""
-        if self.threshold is not None:
-            return self.threshold
-        columns = trainer.score_dataset(trainer.get_eval_dataloader())
-        return best_threshold(predictions(columns), columns["label"])
 
 
 def warn_of_truncated(num_truncated: int, what: str, max_seq_length: int) -> None:

@@ -23,7 +23,7 @@ class PairSetup:
     """The tokenizer, the configuration and every setting of one run."""
 
     architecture: str
-    settings: dict[str, Any]  # what decides on the architecture and its loss, defaults filled in
+    settings: dict[str, Any]  # what decides on the architecture, its loss and its decision, defaults filled in
     scheme: LabelScheme
     tokenizer: PreTrainedTokenizerFast
     config: PreTrainedConfig
@@ -35,6 +35,7 @@ def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
     """Load what is to be started from, and fill in what the flags leave open. Raises ``InputError``."""
     tokenizer, config = load_named_tokenizer(flags.model), load_named_config(flags.model)
     settings = flags.architecture.settings(data.scheme, data.splits[TRAIN].labels)
+    settings |= flags.decision.settings(data.scheme.kind)
     architecture = flags.architecture.architecture
     max_seq_length = settle_config(
         config,

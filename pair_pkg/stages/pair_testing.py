@@ -1,50 +1,83 @@
-"""Scoring pairs with a trained model: the test pairs beside trivial baselines, and pairs without labels."""
+"""What a trained model is worth: its decision from the validation pairs, the test pairs, and pairs without labels."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import Dataset
 
-from pair_pkg.columns import TEST, TRAIN, VALIDATION
-from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.pairs.baselines import baseline_metrics
+from pair_pkg.pairs.calibration import NUM_BINS, calibration_metrics
+from pair_pkg.pairs.decision import Decision, bare_probability, fit_decision, load_decision
 from pair_pkg.pairs.loss import predictions
 from pair_pkg.pairs.metrics import compute_pair_metrics
+from pair_pkg.records import read_record
+from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_model import PairModel
-from pair_pkg.stages.pairs_data import PairSplits
-from pair_pkg.stages.predictions import TEST_NAME, write_predictions
+from pair_pkg.stages.pair_setup import PairSetup
 from pair_pkg.training.trainer import StageTrainer
 
 
-def test_model(
-    pair_model: PairModel, trainer: StageTrainer, data: PairSplits, threshold: float | None
-) -> dict[str, Any]:
-    """Score the test pairs, or the validation pairs where there is no test, beside trivial baselines."""
-    name = TEST if TEST in data.splits else VALIDATION
-    pairs, kind = data.splits[name], data.scheme.kind
-    scores = write_scores(pair_model, trainer, pairs, data.scheme, threshold, TEST_NAME)
-    train = data.splits[TRAIN]
+@dataclass(frozen=True)
+class ScoredPairs:
+    """Pairs of one split with the model's bare scores: (N,), or logits (N, C) of classes."""
+
+    name: str
+    pairs: Pairs
+    scores: np.ndarray
+
+
+def score_pairs_with(trainer: StageTrainer, name: str, pairs: Pairs, rows: Dataset) -> ScoredPairs:
+    """The scores of some pairs, whose batches are ``rows``; every process takes its share and gets them all."""
+    return ScoredPairs(name, pairs, predictions(trainer.score_dataset(trainer.get_eval_dataloader(rows))))
+
+
+def stored_decision(flags: PairFlags, setup: PairSetup) -> Decision | None:
+    """The decision that the checkpoint brings along, where it is a finished run on the same labels."""
+    name = flags.model.model_name_or_path
+    record = read_record(name) if Path(name).is_dir() else None
+    same = record is not None and all(
+        record.get(key) == value
+        for key, value in (("architecture", setup.architecture), ("labels", setup.scheme.to_json()))
+    )
+    return load_decision(name) if same else None
+
+
+def decide_by_validation(setup: PairSetup, pair_model: PairModel, validation: ScoredPairs) -> Decision | None:
+    """The decision that serves the validation pairs best, as the flags want it; scores have none."""
+    return fit_decision(
+        setup.scheme.kind,
+        validation.scores,
+        validation.pairs.labels,
+        are_cosines=pair_model.are_cosines,
+        decide_by=setup.settings.get("decide_by"),
+        wanted_precision=setup.settings.get("wanted_precision"),
+    )
+
+
+def evaluate_test(kind: str, decision: Decision | None, train: Pairs, test: ScoredPairs) -> dict[str, Any]:
+    """Metrics of the test pairs at the fitted threshold, beside trivial baselines."""
+    pairs = test.pairs
+    judged = test.scores if decision is None else decision.probability(test.scores)
+    threshold = None if decision is None else decision.threshold
     baselines = baseline_metrics(
         kind,
         (train.sentence1, train.sentence2, train.labels),
         (pairs.sentence1, pairs.sentence2, pairs.labels),
     )
-    metrics = compute_pair_metrics(kind, scores, pairs.labels, threshold)
-    return {"test_split": name, "test": metrics, "baselines": baselines}
+    metrics = compute_pair_metrics(kind, judged, pairs.labels, threshold)
+    return {"test_split": test.name, "test": metrics, "baselines": baselines}
 
 
-def write_scores(
-    pair_model: PairModel,
-    trainer: StageTrainer,
-    pairs: Pairs,
-    scheme: LabelScheme,
-    threshold: float | None,
-    file_name: str,
-) -> np.ndarray:
-    """Score pairs with the trained model and write them, on the main process; returns the scores."""
-    loader = trainer.get_eval_dataloader(pair_model.build_rows(pairs, False))
-    scores = predictions(trainer.score_dataset(loader))
-    if trainer.args.should_save:
-        write_predictions(Path(trainer.args.output_dir, file_name), pairs, scheme, scores, threshold)
-    return scores
+def evaluate_calibration(decision: Decision, are_cosines: bool, scored: list[ScoredPairs]) -> dict[str, Any]:
+    """By split: how well the probabilities fit the labels, before (``bare_probability``) and after calibration."""
+    report: dict[str, Any] = {"ece_bins": NUM_BINS}
+    for part in scored:
+        bare = bare_probability(decision.kind, part.scores, are_cosines)
+        report[part.name] = {
+            "before": calibration_metrics(bare, part.pairs.labels),
+            "after": calibration_metrics(decision.probability(part.scores), part.pairs.labels),
+        }
+    return report

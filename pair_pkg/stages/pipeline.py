@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from pair_pkg.columns import VALIDATION
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
+from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.records import read_json, read_record, write_json
 from pair_pkg.report.plots import plot_comparison
@@ -94,7 +96,10 @@ def check_recipe(path: str, recipe: Recipe) -> None:
     """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
     adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
     flags = finetune.parse(_pair_words(recipe, recipe.base_model, recipe.seeds[0], BASE), f"{path}: pairs")
-    load_splits(flags.pairs)
+    data = load_splits(flags.pairs)
+    labels = data.splits[VALIDATION].labels
+    if data.scheme.kind == "binary" and (labels == labels[0]).all():
+        raise InputError(f"{path}: all validation pairs have one label; a comparison of decisions needs both")
     if flags.pairs.predict_file:
         load_unlabelled(flags.pairs)
 
@@ -124,13 +129,13 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
     assert all(np.array_equal(first.labels, other.labels) for parts in predictions.values() for other in parts)
     scores = {name: np.stack([part.scores for part in parts]) for name, parts in predictions.items()}
     records = {name: [read_record(folder) for folder in parts] for name, parts in folders.items()}
-    thresholds = {name: [record["threshold"] or 0.0 for record in parts] for name, parts in records.items()}
+    thresholds = {name: [_threshold(folder) for folder in parts] for name, parts in folders.items()}
     differences = compare_metrics(
         first.kind,
         first.labels,
         scores[BASE],
         scores[ADAPTED],
-        base_threshold=thresholds[BASE],  # of binary labels only: fitted on validation, or the middle
+        base_threshold=thresholds[BASE],  # of binary labels only, fitted on validation
         adapted_threshold=thresholds[ADAPTED],
         groups=first.groups(),
         num_resamples=RESAMPLES,
@@ -183,6 +188,11 @@ def _words(path: str, section: str, settings: Any) -> list[str]:
         raise InputError(f"{path}: {section} must be a mapping of flags, one `flag: value` a line")
     values = {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
     return to_words([Setting(name, None if value == [None] else tuple(value)) for name, value in values.items()])
+
+
+def _threshold(folder: Path) -> float:
+    decision = load_decision(folder)
+    return 0.0 if decision is None or decision.threshold is None else decision.threshold  # other kinds use none
 
 
 def _mcnemar(base: Predictions, adapted: Predictions) -> McNemar | None:

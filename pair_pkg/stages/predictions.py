@@ -13,9 +13,10 @@ from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.splits import connected_components
 from pair_pkg.data.tables import read_table
+from pair_pkg.pairs.decision import Decision
 from pair_pkg.records import read_record
 
-PREDICTION, SCORE = "prediction", "score"
+PREDICTION, SCORE, RAW_SCORE = "prediction", "score", "raw_score"
 TEST_NAME = "test_predictions.csv"
 PREDICTIONS_NAME = "predictions.csv"
 
@@ -29,7 +30,7 @@ class Predictions:
     sentence2: list[str]
     labels: np.ndarray  # (N,) class ids, or scores
     scores: np.ndarray  # (N,) probability of the positive class, or score; (N, C) for classes
-    decided: np.ndarray  # (N,) class ids as the run decided, or scores
+    decided: np.ndarray  # (N,) class ids as the run decided (-1: it did not), or scores
 
     def correct(self) -> np.ndarray:
         """Which pairs were decided rightly: (N,) bool; for classes only."""
@@ -40,27 +41,30 @@ class Predictions:
         return connected_components(self.sentence1, self.sentence2)
 
 
-def decide(kind: str, scores: np.ndarray, threshold: float = 0.5) -> np.ndarray:
-    """Class ids from scores as ``Predictions`` holds them: (N,); scores stay what they are."""
-    if kind == "binary":
-        return (scores >= threshold).astype(np.int64)
-    return scores.argmax(-1) if kind == "classes" else scores
-
-
 def write_predictions(
-    path: str | os.PathLike, pairs: Pairs, scheme: LabelScheme, scores: np.ndarray, threshold: float = 0.5
+    path: str | os.PathLike, pairs: Pairs, scheme: LabelScheme, scores: np.ndarray, decision: Decision | None
 ) -> None:
-    """Write sentences, label (where known), score or one score a class, and the decision, all digits kept."""
-    decided = decide(scheme.kind, scores, threshold)
-    table = scores.reshape(len(pairs), -1)
+    """Write sentences, label (where known), score or one score a class, and the verdict, all digits kept.
+
+    ``scores`` are the model's own: (N,), or logits (N, C) of classes. What is written as ``score`` is the calibrated
+    probability where there is a decision, with the model's own score of binary labels as ``raw_score`` beside it, and
+    without one the score itself, whose verdict is left empty unless the labels are scores.
+    """
+    columns = {SENTENCE1: pairs.sentence1, SENTENCE2: pairs.sentence2}
+    if pairs.labels is not None:
+        columns[LABEL] = [_word(scheme, label) for label in pairs.labels]
+    judged = scores if decision is None else decision.probability(scores)
+    columns |= dict(zip(_score_columns(scheme), map(_digits, judged.reshape(len(pairs), -1).T)))
+    if scheme.kind == "binary":
+        columns[RAW_SCORE] = _digits(scores)
+    if decision is not None:
+        columns[PREDICTION] = [_word(scheme, class_id) for class_id in decision.decide(judged)]
+    else:
+        columns[PREDICTION] = _digits(scores) if scheme.kind == "scores" else [""] * len(pairs)
     with open(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        known = [LABEL] if pairs.labels is not None else []
-        writer.writerow([SENTENCE1, SENTENCE2, *known, *_score_columns(scheme), PREDICTION])
-        for row in range(len(pairs)):
-            label = [_word(scheme, pairs.labels[row])] if known else []
-            numbers = [repr(float(value)) for value in table[row]]
-            writer.writerow([pairs.sentence1[row], pairs.sentence2[row], *label, *numbers, _word(scheme, decided[row])])
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values()))
 
 
 def read_predictions(run_dir: Path) -> Predictions:
@@ -82,9 +86,15 @@ def _score_columns(scheme: LabelScheme) -> list[str]:
     return [f"{SCORE}_{name}" for name in scheme.names] if scheme.kind == "classes" else [SCORE]
 
 
+def _digits(values: np.ndarray) -> list[str]:
+    return [repr(float(value)) for value in values]
+
+
 def _word(scheme: LabelScheme, value: float) -> str:
     return repr(float(value)) if scheme.kind == "scores" else scheme.names[int(value)]
 
 
 def _numbers(scheme: LabelScheme, words: Sequence[str]) -> np.ndarray:
-    return np.array([float(word) if scheme.kind == "scores" else scheme.names.index(word) for word in words])
+    if scheme.kind == "scores":
+        return np.array([float(word) for word in words])
+    return np.array([scheme.names.index(word) if word else -1 for word in words])

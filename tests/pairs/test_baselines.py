@@ -3,10 +3,9 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pair_pkg.pairs.baselines import baseline_metrics, best_threshold, word_overlaps, words
+from pair_pkg.pairs.baselines import baseline_metrics, word_overlaps, words
 from pair_pkg.pairs.metrics import BINARY, CLASSES, SCORES
 
 MQP = Path(__file__).parents[2] / "../shared/data/mqp"
@@ -27,19 +26,6 @@ def test_word_overlap_is_symmetric_and_zero_without_words():
     left, right = ["a b c", "花呗", "?", ""], ["c d", "花", "!", "a"]
     assert word_overlaps(left, right).tolist() == [1 / 4, 1 / 2, 0, 0]
     assert word_overlaps(left, right).tolist() == word_overlaps(right, left).tolist()
-
-
-def test_best_threshold_beats_every_other_cut():
-    rng = np.random.default_rng(0)
-    scores, labels = rng.integers(0, 8, 60) / 7, rng.integers(0, 2, 60)
-    reached = ((scores >= best_threshold(scores, labels)) == labels).mean()
-    assert reached == max(((scores >= cut) == labels).mean() for cut in np.linspace(-0.1, 1.1, 121))
-
-
-@pytest.mark.parametrize("label", [0, 1])
-def test_best_threshold_of_one_label_says_it_always(label):
-    scores = np.array([0.0, 0.4, 1.0])
-    assert ((scores >= best_threshold(scores, np.full(3, label))) == label).all()
 
 
 def test_binary_majority_follows_the_training_labels_even_where_the_test_differs():

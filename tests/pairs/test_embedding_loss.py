@@ -144,13 +144,15 @@ def test_ranking_learns_from_positive_pairs_only():
     assert learned_pairs(pairs, "contrastive") is pairs
 
 
-def test_metrics_of_binary_pairs_take_the_threshold_or_find_it():
+def test_metrics_of_binary_pairs_find_their_threshold():
     columns = {"score": np.array([0.9, 0.7, 0.6, -0.2]), "label": np.array([1, 1, 0, 0])}
     found = cosine_row_metrics(columns, scheme=BINARY)
     assert found["threshold"] == pytest.approx(0.65) and found["accuracy"] == 1
     # positives: 0.1^2 and 0.3^2, negatives: 0.1^2 within the margin of 0.5 and 0 beyond it; half of their mean
     assert found["loss"] == pytest.approx(0.5 * (0.01 + 0.09 + 0.01) / 4)
-    assert cosine_row_metrics(columns, scheme=BINARY, threshold=0.8)["accuracy"] == 0.75
+    positives = {"score": columns["score"], "label": np.ones(4, dtype=int)}
+    undecided = cosine_row_metrics(positives, scheme=BINARY)
+    assert undecided["threshold"] is None and undecided["accuracy"] is None  # one label says nothing about a threshold
 
 
 def test_metrics_of_scores_are_taken_in_their_range():

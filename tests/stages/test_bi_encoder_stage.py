@@ -9,6 +9,7 @@ import pytest
 from sentence_transformers import SentenceTransformer
 
 from pair_pkg.errors import InputError
+from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import compute_pair_metrics
 from pair_pkg.stages.finetune import main
 
@@ -65,14 +66,16 @@ def test_the_folder_scores_as_the_run_did(words, tmp_path):
     record = json.loads((run / "run.json").read_text())
     assert record["architecture"] == "bi_encoder"
     assert record["settings"] == {
-        "pooling": "first_last_avg", "loss": "online_contrastive", "matryoshka_dims": [16, 8], "head_norm": "batch"
+        "pooling": "first_last_avg", "loss": "online_contrastive", "matryoshka_dims": [16, 8], "head_norm": "batch",
+        "decide_by": "accuracy", "wanted_precision": None,
     }  # fmt: skip
 
     rows = read_rows(run / "test_predictions.csv")
-    scores, labels = (np.array([float(row[name]) for row in rows]) for name in ("score", "label"))
+    cosines, scores, labels = (np.array([float(row[name]) for row in rows]) for name in ("raw_score", "score", "label"))
     model = SentenceTransformer(str(run), device="cpu")
     vectors = [model.encode([row[name] for row in rows]) for name in ("sentence1", "sentence2")]
-    np.testing.assert_allclose((vectors[0] * vectors[1]).sum(1), scores, atol=1e-5)
+    np.testing.assert_allclose((vectors[0] * vectors[1]).sum(1), cosines, atol=1e-5)
+    np.testing.assert_allclose(load_decision(run).probability(cosines), scores, atol=1e-12)
     assert [row["prediction"] for row in rows] == [str(int(score >= record["threshold"])) for score in scores]
     assert metrics["test"] == compute_pair_metrics("binary", scores, labels, record["threshold"])
 
@@ -80,7 +83,8 @@ def test_the_folder_scores_as_the_run_did(words, tmp_path):
     unlabelled = ["--do_predict", f"--predict_file={run / 'test_predictions.csv'}", f"--output_dir={predicted}"]
     main([f"--model_name_or_path={run}", *unlabelled, "--use_cpu=true", "--bf16=false"])
     again = read_rows(predicted / "predictions.csv")
-    np.testing.assert_allclose([float(row["score"]) for row in again], scores, atol=1e-5)
+    np.testing.assert_allclose([float(row["raw_score"]) for row in again], cosines, atol=1e-5)
+    np.testing.assert_allclose([float(row["score"]) for row in again], scores, atol=1e-4)
     assert [row["prediction"] for row in again] == [row["prediction"] for row in rows]
 
 

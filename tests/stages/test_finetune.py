@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,6 +10,9 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pair_pkg.data.tables import read_table
+from pair_pkg.errors import InputError
+from pair_pkg.pairs.decision import load_decision
+from pair_pkg.pairs.metrics import compute_pair_metrics
 from pair_pkg.stages import finetune
 from pair_pkg.stages.predictions import read_predictions
 
@@ -62,7 +66,10 @@ def test_a_run_leaves_a_plain_checkpoint_whose_scores_are_the_written_ones(words
     assert set(metrics["baselines"]) == {"majority", "word_overlap"}
     test = read_predictions(tmp_path / "out")
     logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
-    np.testing.assert_allclose(test.scores, logits.softmax(1)[:, 1], atol=1e-5)
+    decision = load_decision(tmp_path / "out")
+    np.testing.assert_allclose(test.scores, decision.probability(logits[:, 1] - logits[:, 0]), atol=1e-5)
+    assert metrics["decision"] == asdict(decision) and record["threshold"] == decision.threshold
+    assert (test.decided == (test.scores >= decision.threshold)).all()
     assert metrics["test"]["correct"] == int(test.correct().sum()) and metrics["test"]["total"] == 6
 
 
@@ -71,14 +78,15 @@ def test_one_logit_with_a_sigmoid(words, tmp_path):
     test = read_predictions(tmp_path / "out")
     logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
     assert logits.shape[1] == 1
-    np.testing.assert_allclose(test.scores, logits.sigmoid()[:, 0], atol=1e-5)
+    np.testing.assert_allclose(test.scores, load_decision(tmp_path / "out").probability(logits[:, 0]), atol=1e-5)
 
 
 def test_a_normalized_head_is_folded_into_a_plain_checkpoint(words, tmp_path):
     finetune.main(words(tmp_path / "out", "--head_norm", "batch"))
     test = read_predictions(tmp_path / "out")
     logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
-    np.testing.assert_allclose(test.scores, logits.softmax(1)[:, 1], atol=1e-5)
+    margins = logits[:, 1] - logits[:, 0]
+    np.testing.assert_allclose(test.scores, load_decision(tmp_path / "out").probability(margins), atol=1e-5)
 
 
 def test_scores_are_regressed_in_their_own_range(words, tiny_pairs, tmp_path):
@@ -91,16 +99,20 @@ def test_scores_are_regressed_in_their_own_range(words, tiny_pairs, tmp_path):
     test = read_predictions(tmp_path / "out")
     logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
     np.testing.assert_allclose(test.scores, 5 * logits[:, 0], atol=1e-4)
+    assert not (tmp_path / "out" / "decision.json").exists() and "calibration" not in metrics
 
 
 def test_class_names_become_the_label_map(words, tiny_pairs, tmp_path):
     names = ("contradiction", "entailment", "neutral")
     rows = [(*tiny_pairs[n], names[n % 3]) for n in range(60)]
-    finetune.main(words(tmp_path / "out", train_file=write_pairs(tmp_path / "classes.csv", rows)))
+    metrics = finetune.main(words(tmp_path / "out", train_file=write_pairs(tmp_path / "classes.csv", rows)))
     config = json.loads((tmp_path / "out" / "config.json").read_text())
     assert config["id2label"] == {"0": names[0], "1": names[1], "2": names[2]}
     test = read_predictions(tmp_path / "out")
-    np.testing.assert_allclose(test.scores.sum(1), 1, atol=1e-5)
+    logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
+    temperature = metrics["decision"]["temperature"]
+    np.testing.assert_allclose(test.scores, (logits / temperature).softmax(1), atol=1e-5)
+    assert (test.decided == test.scores.argmax(1)).all() and metrics["decision"]["threshold"] is None
 
 
 def test_predictions_stand_in_the_order_of_the_input(words, tiny_pairs, tmp_path):
@@ -111,9 +123,12 @@ def test_predictions_stand_in_the_order_of_the_input(words, tiny_pairs, tmp_path
     assert finetune.main([*argv, f"--output_dir={tmp_path / 'scores'}", "--bf16=false"]) == {"predicted_pairs": 23}
     written = [row.values for row in read_table(tmp_path / "scores" / "predictions.csv", header=True)]
     assert [(row["sentence1"], row["sentence2"]) for row in written] == rows
-    logits = plain_scores(tmp_path / "out", *zip(*rows))
-    np.testing.assert_allclose([float(row["score"]) for row in written], logits.softmax(1)[:, 1], atol=1e-5)
-    assert [row["prediction"] for row in written] == [str(int(float(row["score"]) >= 0.5)) for row in written]
+    logits, decision = plain_scores(tmp_path / "out", *zip(*rows)), load_decision(tmp_path / "out")
+    margins = (logits[:, 1] - logits[:, 0]).numpy()
+    np.testing.assert_allclose([float(row["raw_score"]) for row in written], margins, atol=1e-5)
+    np.testing.assert_allclose([float(row["score"]) for row in written], decision.probability(margins), atol=1e-5)
+    verdicts = [str(int(float(row["score"]) >= decision.threshold)) for row in written]
+    assert [row["prediction"] for row in written] == verdicts
 
 
 def test_a_finished_run_scores_new_pairs_without_training_again(words, tmp_path):
@@ -146,3 +161,34 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(words, tmp_path, capsys):
 def test_a_dry_run_of_the_bi_encoder_shows_its_texts(words, tmp_path, capsys):
     assert finetune.main(words(tmp_path / "out", "--dry_run", "--architecture", "bi_encoder"))["steps"] == 12
     assert len([line for line in capsys.readouterr().out.splitlines() if line.startswith("[CLS]")]) == 3
+
+
+def test_the_test_figures_are_taken_at_the_threshold_of_the_validation_pairs(words, tmp_path):
+    metrics = finetune.main(words(tmp_path / "out", "--decide_by", "f1"))
+    test, threshold = read_predictions(tmp_path / "out"), load_decision(tmp_path / "out").threshold
+    assert metrics["decision"]["decide_by"] == "f1"
+    assert metrics["test"] == compute_pair_metrics("binary", test.scores, test.labels, threshold)
+    for split in ("validation", "test"):
+        for when in ("before", "after"):
+            assert set(metrics["calibration"][split][when]) == {"ece", "brier", "log_loss"}
+
+
+def test_an_evaluation_keeps_the_decision_of_its_checkpoint(words, tmp_path, pairs):
+    trained = finetune.main(words(tmp_path / "out", "--decide_by", "f1"))
+    model = [f"--model_name_or_path={tmp_path / 'out'}", "--do_eval"]
+    metrics = finetune.main(words(tmp_path / "again", *model))
+    assert metrics["decision"] == trained["decision"] and metrics["test"] == trained["test"]
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--decide_by=precision"], "--wanted_precision and --decide_by precision go together"),
+        (["--wanted_precision=0.9"], "--wanted_precision and --decide_by precision go together"),
+        (["--decide_by=precision", "--wanted_precision=1.5"], "--wanted_precision 1.5 is no precision"),
+        (["--decide_by=f1", "--label_range", "0", "1"], "--decide_by f1: scores labels have no threshold"),
+    ],
+)
+def test_a_decision_that_makes_no_sense_is_refused(words, tmp_path, more, message):
+    with pytest.raises(InputError, match=message):
+        finetune.main(words(tmp_path / "out", *more))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pair_pkg.errors import InputError
 from pair_pkg.stages.arguments.architecture import ArchitectureArguments
+from pair_pkg.stages.arguments.decision import DecisionArguments
 from pair_pkg.stages.arguments.model import ModelArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
 
@@ -105,5 +106,6 @@ class PairFlags(NamedTuple):
 
     pairs: PairArguments
     architecture: ArchitectureArguments
+    decision: DecisionArguments
     model: ModelArguments
     training: PairTrainingArguments

@@ -1,0 +1,50 @@
+"""What stage 2 prints at the end of a run."""
+
+from typing import Any
+
+from pair_pkg.pairs.decision import Decision
+from pair_pkg.pairs.metrics import BINARY, format_accuracy
+from pair_pkg.report.numbers import format_value, metric_title
+from pair_pkg.report.tables import format_table
+from pair_pkg.stages.predictions import TEST_NAME
+from pair_pkg.stages.terminal import announce
+
+SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
+
+
+def print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
+    """The test figures beside the baselines, the decision, and where everything is."""
+    columns = {"model": metrics["test"], **metrics["baselines"]}
+    names = [name for name in SHOWN_METRICS if name in metrics["test"]]
+    rows = [
+        [metric_title(name), *(format_value(name, values.get(name)) for values in columns.values())] for name in names
+    ]
+    announce("", format_table([f"{metrics['test_split']} pairs", *columns], rows, "l" + "r" * len(columns)), "")
+    if "correct" in metrics["test"]:
+        announce(f"accuracy: {format_accuracy(metrics['test']['correct'], metrics['test']['total'])}")
+    announce(*decision_lines(metrics))
+    announce(f"written to {output_dir}: the model, run.json, {TEST_NAME}, log_history.json, history.png")
+
+
+def decision_lines(metrics: dict[str, Any]) -> list[str]:
+    """The threshold and the calibration in words; nothing for scores, which need no decision."""
+    if metrics.get("decision") is None:
+        return []
+    decision, calibration = Decision(**metrics["decision"]), metrics["calibration"]
+    lines = []
+    if decision.kind == BINARY:
+        lines.append(f"decision: positive from probability {decision.threshold:.3f} on ({_reason(decision)})")
+    before, after = (calibration[metrics["test_split"]][when]["ece"] for when in ("before", "after"))
+    lines.append(
+        f"calibration: temperature {decision.temperature:.3g}; expected calibration error of the "
+        f"{metrics['test_split']} pairs {before:.3f} before, {after:.3f} after"
+    )
+    return lines
+
+
+def _reason(decision: Decision) -> str:
+    if decision.decide_by is None:
+        return "not fitted: all validation pairs have one label"
+    if decision.wanted_precision is not None:
+        return f"the most recall at precision {decision.wanted_precision:g} of the validation pairs"
+    return f"the best {metric_title(decision.decide_by)} of the validation pairs"

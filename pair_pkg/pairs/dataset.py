@@ -27,7 +27,8 @@ class PairRows(PairBatches):
     pair first and nothing padded; ``wanted`` is the place of each pair's first token. Else it is ``{input_ids (B, T),
     attention_mask (B, T), wanted (B,)}`` and ``token_type_ids`` where the tokenizer has them; ``wanted`` then names
     the lines. ``labels (B,)`` are the targets of the loss (see ``pair_targets``), absent without labels. With
-    ``with_rows`` (evaluation), ``rows (B,)`` names the pairs. A filler wants nothing and has no label.
+    ``with_rows`` (evaluation), ``rows (B,)`` names the pairs. A filler wants nothing and has no label. With ``copies``
+    above 1 (R-Drop) a pair stands that often in its batch, its copies next to each other, and its label once.
     """
 
     def __init__(
@@ -39,8 +40,10 @@ class PairRows(PairBatches):
         *,
         flat: bool,
         with_rows: bool = False,
+        copies: int = 1,
     ):
         super().__init__(pairs, scheme, with_rows=with_rows)
+        self.copies = copies
         self.template = pair_template(tokenizer)
         self.padding = None if flat else padding_of(tokenizer)
 
@@ -67,6 +70,7 @@ class PairRows(PairBatches):
         rows = np.array([item.row for item in items])
         rows = rows[np.argsort(-self.num_tokens[rows], kind="stable")]
         counted = rows[:0] if items[0].is_filler else rows
+        rows = np.repeat(rows, self.copies)
         starts, counts = self._pieces_of(rows)
         input_ids = self.ids[ranges(starts.ravel(), counts.ravel())].astype(np.int64)
         types = np.tile([piece.token_type for piece in self.template], len(rows))
@@ -74,7 +78,7 @@ class PairRows(PairBatches):
         lengths = self.num_tokens[rows]
         batch = arrange_tokens(torch.from_numpy(input_ids), torch.from_numpy(token_type_ids), lengths, self.padding)
         firsts = np.cumsum(lengths) - lengths if self.padding is None else np.arange(len(rows))
-        return batch | self.known(counted) | {"wanted": torch.from_numpy(firsts[: len(counted)])}
+        return batch | self.known(counted) | {"wanted": torch.from_numpy(firsts[: self.copies * len(counted)])}
 
     def _pieces_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where the pieces of the pairs lie in ``ids``, and how long they are: (B, P) each."""

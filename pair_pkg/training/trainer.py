@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,13 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from pair_pkg.data.batches import EvaluationSampler, TrainSampler
 from pair_pkg.errors import TrainingFailure
+from pair_pkg.training.adversarial import AdversarialEmbeddings
+from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
 RowMetrics = Callable[[dict[str, np.ndarray]], dict[str, Any]]
+DivideGroups = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+MAX_NORM_BATCHES = 200  # of training rows that tell an averaged model's norm its statistics
 
 
 class StageTrainer(Trainer):
@@ -29,12 +34,29 @@ class StageTrainer(Trainer):
     into the order of the rows, and ``row_metrics(columns)`` makes metrics of them, so that no batch size and no
     number of processes can change a metric. Evaluation runs in ``eval`` mode, without gradients, and leaves the
     random state as it was.
+
+    What is added to plain training is composed, not subclassed: ``adversary`` runs a step's passes, ``weights`` says
+    what is evaluated, saved and kept, and ``divide_groups`` divides the optimizer's parameter groups.
     """
 
-    def __init__(self, *, score_batch: ScoreBatch, row_metrics: RowMetrics, **settings: Any):
+    def __init__(
+        self,
+        *,
+        score_batch: ScoreBatch,
+        row_metrics: RowMetrics,
+        adversary: AdversarialEmbeddings | None = None,
+        weights: ResultWeights | None = None,
+        divide_groups: DivideGroups | None = None,
+        **settings: Any,
+    ):
         super().__init__(**settings)
         self.score_batch = score_batch
         self.row_metrics = row_metrics
+        self.adversary = adversary
+        self.weights = weights or ResultWeights(self.model)
+        self.weights.attach(self._forwards)
+        self.add_callback(self.weights)
+        self.divide_groups = divide_groups
         self.num_encoder_parameters = self.model.num_parameters(exclude_embeddings=True)
         self._tokens_since_log = 0
         self._clock = time.perf_counter()
@@ -71,10 +93,26 @@ class StageTrainer(Trainer):
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The library's step, refusing a non-finite loss (on a GPU the gradient norm tells, without a sync here)."""
         self._tokens_since_log += count_tokens(inputs)
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        loss = self._passes(model, inputs, num_items_in_batch)
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure(f"the training loss is {loss.item()}")
         return loss
+
+    def _passes(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any) -> Tensor:
+        """Forward and backward of a batch, or the two of an adversary, each counting half; gives the loss."""
+        if self.adversary is None:
+            return super().training_step(model, inputs, num_items_in_batch)
+        inputs = self._prepare_inputs(inputs)
+        backward = partial(super().training_step, model, inputs, 2 * num_items_in_batch)
+        return self.adversary.step(self.model, inputs, backward, partial(self.accelerator.no_sync, model))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """The library's optimizer, its groups divided where that was asked for."""
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if is_new and self.divide_groups is not None:
+            optimizer.param_groups = self.divide_groups(optimizer.param_groups)
+        return optimizer
 
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The gradient norm, refused where it is not finite: the optimizer has not stepped yet."""
@@ -134,7 +172,7 @@ class StageTrainer(Trainer):
         was_training = model.training
         model.eval()
         scored: list[dict[str, np.ndarray]] = []
-        with torch.no_grad(), torch.random.fork_rng(), self.accelerator.autocast():
+        with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), self.accelerator.autocast():
             for batch in dataloader:
                 columns = self.score_batch(model, self._prepare_inputs(batch))
                 scored.append(
@@ -151,8 +189,33 @@ class StageTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The library's files, but for ``training_args.bin``: a pickle, and it holds the Hub token in clear."""
-        super()._save(output_dir, state_dict)
+        with self.weights.in_place():
+            super()._save(output_dir, self.weights.state_dict() if state_dict is None else state_dict)
         Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            self.weights.save_training(output_dir)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        """The weights that learn; those of the folder's model where they are the same."""
+        if not self.weights.load_training(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        """The best checkpoint's model, which is a plain one, as ours has to be for it."""
+        self.weights.keep()
+        super()._load_best_model()
+
+    def _forwards(self) -> Iterator[Any]:
+        """The model on the training batches of epoch 0, in the mode that it is in, one at each turn."""
+        for _, batch in zip(range(MAX_NORM_BATCHES), self.get_train_dataloader()):
+            inputs = self._prepare_inputs(batch)
+            inputs.pop("labels", None)
+            with self.accelerator.autocast():
+                outputs = self.model(**inputs)
+            yield outputs
 
 
 class _EpochLoader(DataLoader):

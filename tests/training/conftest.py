@@ -1,0 +1,115 @@
+"""A small cross-encoder with its trainer, for what is added to plain training."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ModernBertConfig,
+    ModernBertForSequenceClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    TrainingArguments,
+)
+
+from pair_pkg.data.labels import LabelScheme
+from pair_pkg.data.pairs import Pairs
+from pair_pkg.pairs.cross_encoder import bind_cross_encoder
+from pair_pkg.pairs.dataset import PairRows
+from pair_pkg.pairs.head_norm import add_head_norm
+from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, score_pairs
+from pair_pkg.training.trainer import StageTrainer
+
+SIZES = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, pad_token_id=0)
+MODELS = {
+    "bert": (BertForSequenceClassification, BertConfig, {"attention_probs_dropout_prob": 0.0}),
+    "roberta": (RobertaForSequenceClassification, RobertaConfig, {"attention_probs_dropout_prob": 0.0}),
+    "modernbert": (ModernBertForSequenceClassification, ModernBertConfig, {"classifier_pooling": "cls"}),
+}
+SCHEMES = {
+    "binary": LabelScheme("binary", ["different", "same"]),
+    "scores": LabelScheme("scores", [], 0.0, 1.0),
+}
+
+
+@pytest.fixture
+def pair_data(tiny_pairs, tiny_tokenizer):
+    """``pair_data(kind, flat=..., copies=...)``: the batches of 24 pairs."""
+
+    def build(kind="binary", *, flat=True, with_rows=False, copies=1):
+        part = tiny_pairs[:24]
+        labels = np.arange(24) % 2 if kind == "binary" else np.linspace(0, 1, 24, dtype=np.float32)
+        pairs = Pairs([a for a, _ in part], [b for _, b in part], labels, [f"pairs:{row}" for row in range(24)])
+        settings = {"flat": flat, "with_rows": with_rows, "copies": copies}
+        return PairRows(pairs, SCHEMES[kind], tiny_tokenizer, 40, **settings)
+
+    return build
+
+
+@pytest.fixture
+def build_model(tiny_tokenizer):
+    """``build_model(name, dropout=..., flat=..., ...)``: a bound classifier with seeded weights."""
+
+    def build(name="bert", *, dropout=0.0, flat=True, num_labels=2, head_norm=False, **settings):
+        model_class, config_class, plain = MODELS[name]
+        drop = {"embedding_dropout": dropout} if name == "modernbert" else {"hidden_dropout_prob": dropout}
+        config = config_class(
+            vocab_size=len(tiny_tokenizer),
+            num_labels=num_labels,
+            initializer_range=0.1,
+            **SIZES,
+            **plain,
+            **drop,
+            **settings,
+        )
+        torch.manual_seed(0)
+        model = model_class(config)
+        if head_norm:
+            add_head_norm(model)
+        bind_cross_encoder(model, why_stock=None if flat else "a test")
+        return model
+
+    return build
+
+
+@pytest.fixture
+def build_trainer(pair_data, tmp_path):
+    """``build_trainer(model, aids=..., max_steps=...)``: three steps of eight pairs unless told otherwise."""
+
+    def build(model, *, kind="binary", flat=True, copies=1, loss=None, aids=None, **arguments):
+        defaults = dict(output_dir=str(tmp_path / "out"), use_cpu=True, report_to="none", save_strategy="no", seed=3,
+                        disable_tqdm=True, remove_unused_columns=False, logging_nan_inf_filter=False, logging_steps=1,
+                        per_device_train_batch_size=8, max_steps=3, learning_rate=1e-3)  # fmt: skip
+        return StageTrainer(
+            model=model,
+            args=TrainingArguments(**{**defaults, **arguments}),
+            train_dataset=pair_data(kind, flat=flat, copies=copies),
+            eval_dataset=pair_data(kind, flat=flat, with_rows=True),
+            compute_loss_func=loss or pair_loss(kind),
+            score_batch=lambda model, batch: score_pairs(model, batch, scheme=SCHEMES[kind]),
+            row_metrics=lambda columns: pair_row_metrics(columns, scheme=SCHEMES[kind]),
+            **(aids or {}),
+        )
+
+    return build
+
+
+@pytest.fixture
+def weights_of():
+    """``weights_of(model)``: a copy of all its state."""
+
+    def copy(model):
+        return {name: values.detach().clone() for name, values in model.state_dict().items()}
+
+    return copy
+
+
+@pytest.fixture
+def history_of():
+    """``history_of(trainer)``: loss and gradient norm of each step."""
+
+    def history(trainer):
+        return np.array([(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "grad_norm" in e])
+
+    return history

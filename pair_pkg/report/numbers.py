@@ -30,7 +30,38 @@ def format_value(name: str, value: float | None) -> str:
     """
     if value is None:
         return UNDEFINED
-    return f"{100 * value:.1f} %" if name in PERCENT_METRICS else f"{value:.3f}"
+    return format_share(value) if name in PERCENT_METRICS else f"{value:.3f}"
+
+
+def format_share(value: float) -> str:
+    """A share of a whole.
+
+    >>> format_share(0.1234)
+    '12.3 %'
+    """
+    return f"{100 * value:.1f} %"
+
+
+def format_interval(name: str, low: float | None, high: float | None) -> str:
+    """The bounds of a metric's interval, percentages without their sign; "-" where there is none.
+
+    >>> format_interval("accuracy", 0.762, 0.8391), format_interval("mcc", 0.5, 0.61), format_interval("f1", None, None)
+    ('76.2 to 83.9', '0.500 to 0.610', '-')
+    """
+    if low is None or high is None:
+        return "-"
+    return " to ".join(format_value(name, bound).removesuffix(" %") for bound in (low, high))
+
+
+def format_spread(name: str, value: float | None) -> str:
+    """A standard deviation, in points where the value is a percentage; "-" where there is none.
+
+    >>> format_spread("accuracy", 0.0123), format_spread("spearman", 0.0123), format_spread("f1", None)
+    ('1.2 points', '0.012', '-')
+    """
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} points" if name in PERCENT_METRICS else f"{value:.3f}"
 
 
 def format_change(name: str, change: float | None, unit: bool = False) -> str:

@@ -160,6 +160,24 @@ def paired_bootstrap(
     )
 
 
+def spread(values: Sequence[float | None]) -> dict[str, float | int | None]:
+    """Mean, standard deviation (of a sample, N - 1), min and max of one figure of several runs.
+
+    Runs that do not define it are left out and counted; one run has no standard deviation.
+
+    >>> spread([0.5, 0.75, None])["mean"], spread([0.5, 0.75, None])["num_undefined"], spread([1])["standard_deviation"]
+    (0.625, 1, None)
+    """
+    defined = [value for value in values if value is not None]
+    return {
+        "mean": float(np.mean(defined)) if defined else None,
+        "standard_deviation": float(np.std(defined, ddof=1)) if len(defined) > 1 else None,
+        "min": min(defined, default=None),
+        "max": max(defined, default=None),
+        "num_undefined": len(values) - len(defined),
+    }
+
+
 def mcnemar_exact(base_correct: np.ndarray, adapted_correct: np.ndarray) -> McNemar:
     """Test whether two models of one seed err equally often, on the pairs (N,) where only one of them is right.
 

@@ -61,6 +61,24 @@ def display_width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text if not _is_combining(char))
 
 
+def fit_width(text: str, width: int) -> str:
+    """A text cut in its middle to ``width`` terminal columns: both ends of a path tell most.
+
+    >>> fit_width("/data/2026/pairs/train.csv", 17), fit_width("花呗还款怎么办", 7)
+    ('/data/20…rain.csv', '花呗…办')
+    """
+    text = one_line(text)
+    if display_width(text) <= width:
+        return text
+    head, tail, room = "", "", width - 1
+    for place in range(len(text)):
+        for char, at_head in ((text[place], True), (text[-1 - place], False)):
+            if display_width(head) + display_width(tail) + display_width(char) > room:
+                return f"{head}…{tail}"
+            head, tail = (head + char, tail) if at_head else (head, char + tail)
+    return text
+
+
 def _comparison_row(name: str, difference: Difference) -> list[str]:
     low, high = format_change(name, difference.low), format_change(name, difference.high)
     return [

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pair_pkg.pairs.loss import predictions
 from pair_pkg.records import read_record
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
+from pair_pkg.stages.pair_audit import write_conflicts
 from pair_pkg.stages.pair_building import build_pair_model, load_pair_model
 from pair_pkg.stages.pair_model import PairModel
 from pair_pkg.stages.pair_report import print_metrics
@@ -31,6 +33,7 @@ from pair_pkg.stages.pair_testing import (
 )
 from pair_pkg.stages.pairs_data import PairSplits, describe, load_splits, load_unlabelled
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predictions
+from pair_pkg.stages.seed_runs import run_seeds
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
 from pair_pkg.training.checkpoints import check_output_dir
@@ -54,7 +57,11 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
         raise InputError("no model: give --model_name_or_path, such as the folder that run_mlm.py wrote")
     if not (flags.training.do_train or flags.training.do_eval):
         return predict_only(flags)
-    metrics = finetune(flags, load_splits(flags.pairs), replace_other=replace_other)
+    data = load_splits(flags.pairs)
+    if flags.training.seeds and not flags.pairs.dry_run:
+        metrics = _finetune_seeds(argv, flags, data, replace_other)
+    else:
+        metrics = finetune(flags, data, replace_other=replace_other)
     if flags.training.should_log and not flags.pairs.dry_run:
         print_metrics(metrics, flags.training.output_dir)
     return metrics
@@ -83,6 +90,8 @@ def finetune(flags: PairFlags, data: PairSplits, *, replace_other: bool = False)
         return dry_run(args, build, _preview)
     record = begin_record(flags, setup, data)
     begin_stage(args, record, opened)
+    if args.should_save:
+        write_conflicts(data.conflicts, args.output_dir)
     trainer = build()
     metrics = train_and_evaluate(trainer, opened.checkpoint)
     decision, results = _judge(flags, setup, pair_model, trainer, data)
@@ -96,6 +105,18 @@ def finetune(flags: PairFlags, data: PairSplits, *, replace_other: bool = False)
         _write_scores(trainer, setup, decision, scored, PREDICTIONS_NAME)
     finish_stage(trainer, record | {"threshold": decision and decision.threshold}, metrics)
     return metrics
+
+
+def _finetune_seeds(
+    argv: Sequence[str] | None, flags: PairFlags, data: PairSplits, replace_other: bool
+) -> dict[str, Any]:
+    """A run for each of ``--seeds`` on the same splits; the metrics of the one that was taken."""
+    words = sys.argv[1:] if argv is None else argv
+
+    def run_one(seed: int, folder: Path) -> dict[str, Any]:
+        return finetune(parse([*words, f"--seed={seed}", f"--output_dir={folder}"]), data, replace_other=replace_other)
+
+    return run_seeds(flags.training, data.scheme.kind, run_one, replace_other=replace_other)
 
 
 def predict_only(flags: PairFlags) -> dict[str, Any]:

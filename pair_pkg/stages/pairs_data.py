@@ -1,7 +1,6 @@
 """From what the user calls the pairs to splits that do not leak."""
 
-import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
 from pair_pkg.pairs.dataset import tokenize_texts
 from pair_pkg.stages.arguments.pairs import PairArguments
-
-logger = logging.getLogger("pair_pkg")
+from pair_pkg.stages.pair_audit import Conflict, compare_train_and_test, find_conflicts
 
 UNKNOWN_SAMPLE = 2000  # texts, evenly spaced, that the share of unknown tokens is told from: tokenized in a moment
 
@@ -29,6 +27,7 @@ class PairSplits:
     splits: dict[str, Pairs]
     scheme: LabelScheme
     accounting: dict[str, Any]
+    conflicts: list[Conflict] = field(default_factory=list)
 
 
 def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> PairSplits:
@@ -42,7 +41,6 @@ def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> 
         if paths:
             splits[name], scheme, audit = load_labelled(arguments, paths, scheme)
             accounting[name] = asdict(audit)
-            _warn_of_conflicts(name, audit)
     missing = _missing_splits(arguments)
     if missing:
         whole = splits[TRAIN]
@@ -52,8 +50,14 @@ def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> 
     texts = {name: (pairs.sentence1, pairs.sentence2) for name, pairs in splits.items()}
     leaks = find_leaks(texts)
     refuse_leaks(leaks, arguments.allow_leaks, {name: pairs.places for name, pairs in splits.items()})
-    accounting |= {"pairs": {name: len(pairs) for name, pairs in splits.items()}, "leaks": len(leaks)}
-    data = PairSplits(_limited(splits, arguments), scheme, accounting)
+    conflicts = find_conflicts(splits, scheme)
+    accounting |= {
+        "pairs": {name: len(pairs) for name, pairs in splits.items()},
+        "leaks": len(leaks),
+        "conflicts": {"pairs": len({row.conflict for row in conflicts}), "rows": len(conflicts)},
+        "shift": compare_train_and_test(splits, scheme),
+    }
+    data = PairSplits(_limited(splits, arguments), scheme, accounting, conflicts)
     return augment_graph(data, arguments.split_seed) if arguments.augment_graph else data
 
 
@@ -63,7 +67,8 @@ def augment_graph(data: PairSplits, seed: int) -> PairSplits:
         raise InputError(f"--augment_graph needs binary labels, and these are {data.scheme.kind}; leave it out")
     held_out = [pairs for name, pairs in data.splits.items() if name != TRAIN]
     train, audit = augment_pairs(data.splits[TRAIN], held_out, seed)
-    return PairSplits({**data.splits, TRAIN: train}, data.scheme, {**data.accounting, "augmentation": asdict(audit)})
+    accounting = {**data.accounting, "augmentation": asdict(audit)}
+    return replace(data, splits={**data.splits, TRAIN: train}, accounting=accounting)
 
 
 def load_labelled(
@@ -138,12 +143,3 @@ def _reading(arguments: PairArguments) -> dict[str, Any]:
 def _limited(splits: dict[str, Pairs], arguments: PairArguments) -> dict[str, Pairs]:
     limits = {name: arguments.max_eval_samples for name in splits} | {TRAIN: arguments.max_train_samples}
     return {name: pairs.subset(range(min(limits[name] or len(pairs), len(pairs)))) for name, pairs in splits.items()}
-
-
-def _warn_of_conflicts(name: str, audit: PairAudit) -> None:
-    if audit.conflicting_pairs:
-        first, other = audit.conflicting_places[0]
-        logger.warning(
-            "%s: %d pairs stand there with two labels, such as %s and %s; all are kept",
-            name, audit.conflicting_pairs, first, other,
-        )  # fmt: skip

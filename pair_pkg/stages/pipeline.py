@@ -24,7 +24,8 @@ from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_met
 from pair_pkg.report.tables import comparison_table, format_table
 from pair_pkg.stages import adapt, finetune
 from pair_pkg.stages.pairs_data import load_splits, load_unlabelled
-from pair_pkg.stages.predictions import TEST_NAME, Predictions, read_predictions
+from pair_pkg.stages.predictions import Predictions, read_predictions
+from pair_pkg.stages.seed_runs import seed_dir
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.training.settings import Setting, load_document, to_words
 
@@ -95,7 +96,7 @@ def read_recipe(
 def check_recipe(path: str, recipe: Recipe) -> None:
     """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
     adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
-    flags = finetune.parse(_pair_words(recipe, recipe.base_model, recipe.seeds[0], BASE), f"{path}: pairs")
+    flags = finetune.parse(_pair_words(recipe, recipe.base_model, BASE), f"{path}: pairs")
     data = load_splits(flags.pairs)
     labels = data.splits[VALIDATION].labels
     if data.scheme.kind == "binary" and (labels == labels[0]).all():
@@ -110,12 +111,11 @@ def run_pipeline(recipe: Recipe) -> dict[str, Any]:
     adapted_dir = recipe.output_dir / "mlm"
     _headline("stage 1: adapt the base model to the corpus")
     adapt.run(_mlm_words(recipe), replace_other=True)
-    folders: dict[str, list[Path]] = {BASE: [], ADAPTED: []}
-    for seed in recipe.seeds:
-        for name, model in ((BASE, recipe.base_model), (ADAPTED, str(adapted_dir))):
-            _headline(f"stage 2: fine-tune the {name} model, seed {seed}")
-            finetune.run(_pair_words(recipe, model, seed, name), replace_other=True)
-            folders[name].append(_pair_dir(recipe, name, seed))
+    folders: dict[str, list[Path]] = {}
+    for name, model in ((BASE, recipe.base_model), (ADAPTED, str(adapted_dir))):
+        _headline(f"stage 2: fine-tune the {name} model")
+        finetune.run(_pair_words(recipe, model, name), replace_other=True)
+        folders[name] = [seed_dir(recipe.output_dir / name, seed) for seed in recipe.seeds]
     results = compare(folders, recipe.seeds, adapted_dir)
     results["seconds"] = round(time.perf_counter() - begin, 1)
     write_json(recipe.output_dir / RESULTS_NAME, results)
@@ -171,15 +171,13 @@ def _mlm_words(recipe: Recipe) -> list[str]:
     return [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={recipe.output_dir / 'mlm'}"]
 
 
-def _pair_words(recipe: Recipe, model: str, seed: int, name: str) -> list[str]:
-    part = ["--do_train", "--do_eval", "--do_predict", f"--seed={seed}"]
+def _pair_words(recipe: Recipe, model: str, name: str) -> list[str]:
     return [
-        *recipe.pairs, *part, f"--model_name_or_path={model}", f"--output_dir={_pair_dir(recipe, name, seed)}"
-    ]  # fmt: skip
-
-
-def _pair_dir(recipe: Recipe, name: str, seed: int) -> Path:
-    return recipe.output_dir / f"{name}-seed-{seed}"
+        *recipe.pairs,
+        *("--do_train", "--do_eval", "--do_predict", "--seeds", *map(str, recipe.seeds)),
+        f"--model_name_or_path={model}",
+        f"--output_dir={recipe.output_dir / name}",
+    ]
 
 
 def _words(path: str, section: str, settings: Any) -> list[str]:
@@ -234,12 +232,14 @@ def _print_answer(
 
 def _written(output_dir: Path, records: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What a finished pipeline leaves, for a person to open."""
-    fine_tuned = ", ".join(f"{name}-seed-{record['identity']['seed']}" for name in records for record in records[name])
     return [
         f"{output_dir / RESULTS_NAME}  (all numbers of the answer)",
         f"{output_dir / 'comparison.png'}  (the differences with their intervals)",
         f"{output_dir / 'mlm'}/  (the adapted model, run.json, log_history.json, history.png)",
-        f"{output_dir}/{{{fine_tuned}}}/  (fine-tuned models, each also with {TEST_NAME})",
+        *(
+            f"{output_dir / name}/  (the best fine-tuned model by validation, of {len(parts)} in seed-N)"
+            for name, parts in records.items()
+        ),
     ]
 
 

@@ -42,7 +42,7 @@ def trained(monkeypatch):
         original = stage.train_and_evaluate
 
         def record(trainer, checkpoint, original=original):
-            folders.append(trainer.args.output_dir.rsplit("/", 1)[-1])
+            folders.append(trainer.args.output_dir.split("/out/", 1)[-1])
             return original(trainer, checkpoint)
 
         monkeypatch.setattr(stage, "train_and_evaluate", record)
@@ -52,7 +52,7 @@ def trained(monkeypatch):
 def test_the_answer_is_that_of_the_written_predictions(recipe, tmp_path, capsys):
     results = pipeline.main([recipe()])
     assert results == json.loads((tmp_path / "out" / "results.json").read_text())
-    folders = [[tmp_path / "out" / f"{name}-seed-{seed}" for seed in (1, 2)] for name in ("base", "adapted")]
+    folders = [[tmp_path / "out" / name / f"seed-{seed}" for seed in (1, 2)] for name in ("base", "adapted")]
     base, adapted = ([read_predictions(folder) for folder in part] for part in folders)
     accuracy = [np.mean([part.correct().mean() for part in parts]) for parts in (base, adapted)]
     comparison = results["comparison"]["accuracy"]
@@ -68,14 +68,14 @@ def test_the_answer_is_that_of_the_written_predictions(recipe, tmp_path, capsys)
 
 def test_both_models_see_the_same_pairs_in_the_same_splits(recipe, tmp_path):
     pipeline.main([recipe()])
-    first = read_predictions(tmp_path / "out" / "base-seed-1")
-    for name in ("base-seed-2", "adapted-seed-1", "adapted-seed-2"):
+    first = read_predictions(tmp_path / "out" / "base/seed-1")
+    for name in ("base/seed-2", "adapted/seed-1", "adapted/seed-2"):
         assert read_predictions(tmp_path / "out" / name).sentence1 == first.sentence1
 
 
 def test_a_finished_pipeline_trains_nothing_again(recipe, trained):
     before = pipeline.main([recipe()])
-    assert trained == ["mlm", "base-seed-1", "adapted-seed-1", "base-seed-2", "adapted-seed-2"]
+    assert trained == ["mlm", "base/seed-1", "base/seed-2", "adapted/seed-1", "adapted/seed-2"]
     trained.clear()
     again = pipeline.main([recipe()])
     assert trained == [] and again["comparison"] == before["comparison"]
@@ -85,7 +85,7 @@ def test_a_break_continues_with_the_part_that_is_missing(recipe, trained, monkey
     finished = finetune.finish_stage
 
     def break_off(trainer, *rest):
-        if trainer.args.output_dir.endswith("adapted-seed-1"):
+        if trainer.args.output_dir.endswith("adapted/seed-1"):
             raise KeyboardInterrupt
         return finished(trainer, *rest)
 
@@ -95,20 +95,20 @@ def test_a_break_continues_with_the_part_that_is_missing(recipe, trained, monkey
     monkeypatch.setattr(finetune, "finish_stage", finished)
     trained.clear()
     pipeline.main([recipe()])
-    assert trained == ["adapted-seed-1", "base-seed-2", "adapted-seed-2"]
+    assert trained == ["adapted/seed-1", "adapted/seed-2"]
 
 
 def test_a_changed_recipe_runs_what_depends_on_the_change(recipe, trained):
     pipeline.main([recipe()])
     trained.clear()
     pipeline.main([recipe(pairs={"learning_rate": 1e-3})])
-    assert trained == ["base-seed-1", "adapted-seed-1", "base-seed-2", "adapted-seed-2"]
+    assert trained == ["base/seed-1", "base/seed-2", "adapted/seed-1", "adapted/seed-2"]
     trained.clear()
     pipeline.main([recipe(mlm={"learning_rate": 1e-3}, pairs={"learning_rate": 1e-3})])
-    assert trained == ["mlm", "adapted-seed-1", "adapted-seed-2"]  # the base runs did not depend on stage 1
+    assert trained == ["mlm", "adapted/seed-1", "adapted/seed-2"]  # the base runs did not depend on stage 1
     trained.clear()
     pipeline.main([recipe(mlm={"learning_rate": 1e-3}, pairs={"learning_rate": 1e-3}, seeds=[1, 3])])
-    assert trained == ["base-seed-3", "adapted-seed-3"]
+    assert trained == ["base/seed-3", "adapted/seed-3"]
 
 
 def test_scores_are_answered_by_spearman_without_mcnemar(recipe, tiny_pairs, tmp_path):

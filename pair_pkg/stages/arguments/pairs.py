@@ -92,13 +92,33 @@ class PairTrainingArguments(StageTrainingArguments):
     eval_strategy: str = field(
         default="epoch", metadata={"help": "when to evaluate: no, steps (every eval_steps) or epoch"}
     )
+    seeds: list[int] | None = field(
+        default=None,
+        metadata={
+            "help": "train once with each seed, in output_dir/seed-N: mean and spread of the test figures, and in "
+            "output_dir the model that is best on validation (average precision, macro F1 of classes, Spearman of "
+            "scores); seeds can be added later, finished runs are kept",
+            "nargs": "+",
+        },
+    )
 
     def __post_init__(self) -> None:
         if not (self.do_train or self.do_eval or self.do_predict):
             self.do_train = self.do_eval = True
+        if self.seeds is not None:
+            self._check_seeds()
         if not (self.do_eval and self.do_train):
             self.eval_strategy = "no"
         super().__post_init__()
+
+    def _check_seeds(self) -> None:
+        words = " ".join(map(str, self.seeds))
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"--seeds {words}: give different whole numbers from 0 on; equal runs add no evidence")
+        if not (self.do_train and self.do_eval):
+            raise InputError(f"--seeds {words} trains, and chooses by validation; add --do_train and --do_eval")
+        if self.resume_from_checkpoint is not None:
+            raise InputError(f"--seeds {words}: every run resumes by itself; leave --resume_from_checkpoint out")
 
 
 class PairFlags(NamedTuple):

@@ -67,6 +67,8 @@ def calibration_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[s
       against the share of label 1. Classes: the highest probability against the share of right decisions.
     - brier: the mean squared error of the probabilities (Brier, 1950); of classes summed over them.
     - log_loss: the mean of -log of the probability of the true label, which is cut at 1e-15.
+    - mean_confidence, hit_fraction: the means of what the ece compares by bins, over all pairs. Binary: the mean
+      probability of label 1, and its share.
     """
     if probabilities.ndim == 1:
         confidence, hits, true = probabilities, labels == 1, np.where(labels == 1, probabilities, 1 - probabilities)
@@ -79,6 +81,8 @@ def calibration_metrics(probabilities: np.ndarray, labels: np.ndarray) -> dict[s
         "ece": expected_calibration_error(confidence, hits),
         "brier": float(brier),
         "log_loss": float(-np.log(np.maximum(true, 1e-15)).mean()),
+        "mean_confidence": float(confidence.mean()),
+        "hit_fraction": float(hits.mean()),
     }
 
 

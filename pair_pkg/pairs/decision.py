@@ -27,8 +27,9 @@ class Decision:
     """What was fitted on validation pairs.
 
     Binary labels: probability = sigmoid((score - center) / temperature), and label 1 from ``threshold`` on. ``score``
-    is the logit margin of a cross-encoder (its one logit, or the second less the first; center 0), or the cosine of a
-    bi-encoder. Classes: probability = softmax(logits / temperature), and the most probable class.
+    is the logit margin of a cross-encoder (its one logit, or the second less the first; center 0 unless class weights
+    moved it), or the cosine of a bi-encoder. Classes: probability = softmax(logits / temperature), and the most
+    probable class.
     """
 
     kind: str  # binary or classes
@@ -68,13 +69,15 @@ def fit_decision(
     labels: np.ndarray,
     *,
     are_cosines: bool,
+    with_center: bool = False,
     decide_by: str = ACCURACY,
     wanted_precision: float | None = None,
 ) -> Decision | None:
     """The decision that serves validation pairs best: scores (N,), or logits (N, C) of classes, and labels (N,).
 
     ``kind`` "scores" has none: such a score is the answer itself. Pairs that all have one label tell nothing about a
-    threshold: the cross-encoder's own probabilities are kept then, and cosines have no decision.
+    threshold: the cross-encoder's own probabilities are kept then, and cosines have no decision. The center is fitted
+    for cosines, and ``with_center`` for margins too, such as those that class weights have moved.
     """
     if kind not in (BINARY, CLASSES):
         return None
@@ -87,7 +90,7 @@ def fit_decision(
         return None if are_cosines else plain_decision(kind)
     if kind == CLASSES:
         return Decision(kind, fit_class_temperature(scores, labels))
-    center, temperature = fit_temperature(scores, labels, with_center=are_cosines)
+    center, temperature = fit_temperature(scores, labels, with_center=are_cosines or with_center)
     calibrated = Decision(kind, temperature, center)
     threshold, reached = fit_threshold(calibrated.probability(scores), labels, decide_by, wanted_precision)
     if not reached:

@@ -28,6 +28,7 @@ from pair_pkg.stages.pair_testing import (
     decide_by_validation,
     evaluate_calibration,
     evaluate_test,
+    imbalance_record,
     score_pairs_with,
     stored_decision,
 )
@@ -163,6 +164,7 @@ def _judge(
     if decision is not None:
         results["decision"] = dataclasses.asdict(decision)
         results["calibration"] = evaluate_calibration(decision, pair_model.are_cosines, scored)
+        results |= imbalance_record(setup)
     _write_scores(trainer, setup, decision, scored[-1], TEST_NAME)
     return decision, results
 

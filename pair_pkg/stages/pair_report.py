@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pair_pkg.columns import VALIDATION
 from pair_pkg.pairs.decision import Decision
 from pair_pkg.pairs.metrics import BINARY, format_accuracy
 from pair_pkg.report.numbers import format_value, metric_title
@@ -39,7 +40,22 @@ def decision_lines(metrics: dict[str, Any]) -> list[str]:
         f"calibration: temperature {decision.temperature:.3g}; expected calibration error of the "
         f"{metrics['test_split']} pairs {before:.3f} before, {after:.3f} after"
     )
+    if decision.kind == BINARY and "imbalance" in metrics:
+        lines.append(_imbalance_line(metrics["imbalance"], calibration[VALIDATION]))
     return lines
+
+
+def _imbalance_line(imbalance: dict[str, Any], calibration: dict[str, Any]) -> str:
+    before, after = calibration["before"], calibration["after"]
+    weights = imbalance["class_weights"]
+    weighed = [f"class weights {weights[0]:.3g} and {weights[1]:.3g}"] if weights else []
+    weighed += [f"focal gamma {imbalance['focal_gamma']:g}"] if imbalance["focal_gamma"] else []
+    shift = f" (the weights move the logit margin by {imbalance['margin_shift']:+.2f})" if weights else ""
+    return (
+        f"{' and '.join(weighed)}: of the validation pairs {before['hit_fraction']:.3f} are positive, and their "
+        f"mean probability is {before['mean_confidence']:.3f} as trained{shift} and {after['mean_confidence']:.3f} "
+        "calibrated; the decision fitted there takes back such a monotone change, and no ranking is changed by it"
+    )
 
 
 def _reason(decision: Decision) -> str:

@@ -11,8 +11,9 @@ from pair_pkg.data.pairs import Pairs
 from pair_pkg.pairs.baselines import baseline_metrics
 from pair_pkg.pairs.calibration import NUM_BINS, calibration_metrics
 from pair_pkg.pairs.decision import Decision, bare_probability, fit_decision, load_decision
+from pair_pkg.pairs.imbalance import margin_shift
 from pair_pkg.pairs.loss import predictions
-from pair_pkg.pairs.metrics import compute_pair_metrics
+from pair_pkg.pairs.metrics import BINARY, compute_pair_metrics
 from pair_pkg.records import read_record
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_model import PairModel
@@ -52,6 +53,7 @@ def decide_by_validation(setup: PairSetup, pair_model: PairModel, validation: Sc
         validation.scores,
         validation.pairs.labels,
         are_cosines=pair_model.are_cosines,
+        with_center=bool(setup.settings.get("class_weights")),
         decide_by=setup.settings.get("decide_by"),
         wanted_precision=setup.settings.get("wanted_precision"),
     )
@@ -69,6 +71,15 @@ def evaluate_test(kind: str, decision: Decision | None, train: Pairs, test: Scor
     )
     metrics = compute_pair_metrics(kind, judged, pairs.labels, threshold)
     return {"test_split": test.name, "test": metrics, "baselines": baselines}
+
+
+def imbalance_record(setup: PairSetup) -> dict[str, Any]:
+    """What weighed the pairs in training, for the reader of their probabilities; nothing where all counted alike."""
+    weights, gamma = (setup.settings.get(name) for name in ("class_weights", "focal_gamma"))
+    if not (weights or gamma):
+        return {}
+    shift = margin_shift(weights) if weights and setup.scheme.kind == BINARY else None
+    return {"imbalance": {"class_weights": weights, "focal_gamma": gamma, "margin_shift": shift}}
 
 
 def evaluate_calibration(decision: Decision, are_cosines: bool, scored: list[ScoredPairs]) -> dict[str, Any]:

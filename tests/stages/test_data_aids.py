@@ -82,6 +82,17 @@ def test_balanced_batch_8_is_2_accumulated_batches_of_4(words, tmp_path):
         assert_same_run(tmp_path / "plain", tmp_path / "whole")
 
 
+def test_the_decision_takes_back_what_the_weights_did_and_the_log_says_so(words, tmp_path, capsys):
+    metrics = finetune.main(words("out", "--class_weights", "0=1", "1=20", "--num_train_epochs=2"))
+    before, after = (metrics["calibration"]["validation"][when] for when in ("before", "after"))
+    positives = before["hit_fraction"]
+    assert metrics["imbalance"]["margin_shift"] == pytest.approx(np.log(20))
+    assert before["mean_confidence"] > positives + 0.2 and abs(after["mean_confidence"] - positives) < 0.1
+    assert json.loads((tmp_path / "out" / "decision.json").read_text())["center"] > 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{positives:.3f} are positive, and their mean probability is {before['mean_confidence']:.3f}" in printed
+
+
 @pytest.mark.slow
 def test_balanced_batch_8_is_two_processes_of_4(words, tmp_path):
     finetune.main(words("whole", *BALANCED, "--per_device_train_batch_size=8"))

@@ -170,7 +170,8 @@ def test_the_test_figures_are_taken_at_the_threshold_of_the_validation_pairs(wor
     assert metrics["test"] == compute_pair_metrics("binary", test.scores, test.labels, threshold)
     for split in ("validation", "test"):
         for when in ("before", "after"):
-            assert set(metrics["calibration"][split][when]) == {"ece", "brier", "log_loss", "mean_confidence", "hit_fraction"}
+            found = set(metrics["calibration"][split][when])
+            assert found == {"ece", "brier", "log_loss", "mean_confidence", "hit_fraction"}
 
 
 def test_an_evaluation_keeps_the_decision_of_its_checkpoint(words, tmp_path, pairs):

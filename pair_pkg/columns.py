@@ -1,4 +1,4 @@
-"""The names that all floors share: columns, splits, and the synonyms that users bring."""
+"""The names that all floors share: columns, splits, architectures, and the synonyms that users bring."""
 
 TEXT = "text"
 SENTENCE1 = "sentence1"
@@ -9,6 +9,9 @@ SOURCE = "source"
 TRAIN = "train"
 VALIDATION = "validation"
 TEST = "test"
+
+CROSS_ENCODER = "cross_encoder"
+BI_ENCODER = "bi_encoder"
 
 # The first name of each tuple is ours; the others are what published corpora and pair sets use.
 TEXT_SYNONYMS = (TEXT, "content", "document", "body", "passage", "sentence", "line")

@@ -18,7 +18,7 @@ from pair_pkg.columns import (
     SOURCE,
 )
 from pair_pkg.data.files import expand_paths
-from pair_pkg.data.labels import LabelKind, LabelScheme, detect_labels, is_number
+from pair_pkg.data.labels import BOOLEAN_IDS, LabelKind, LabelScheme, detect_labels, is_number, label_key
 from pair_pkg.data.splits import conflicting_rows, pair_keys
 from pair_pkg.data.tables import TABLE_SUFFIXES, Row, Table, looks_like_header, pick_column, read_table
 from pair_pkg.errors import InputError
@@ -118,6 +118,7 @@ def load_pairs(
     encoding: str | None = None,
     delimiter: str | None = None,
     labelled: bool,
+    label_optional: bool = False,
     scheme: LabelScheme | None = None,
     label_names: Sequence[str] | None = None,
     label_range: tuple[float, float] | None = None,
@@ -128,31 +129,39 @@ def load_pairs(
 
     With ``labelled``, labels are encoded by ``scheme``, or by the scheme that is detected from them; a row with an
     empty sentence is skipped and counted, or refused with ``strict``. Without ``labelled`` no label is read and no
-    row is skipped, so that predictions stand beside their rows. Without a header the first two columns are the
-    sentences and the third is the label. Raises ``InputError`` for rows, columns and labels that do not fit.
+    row is skipped, so that predictions stand beside their rows. ``label_optional`` reads labels where there is a column
+    of them, in either case; to learn from, pairs without a label, or with one label only, are positive ones. Without a
+    header the first two columns are the sentences and the third is the label. Raises ``InputError`` for rows, columns
+    and labels that do not fit.
     """
     wanted = {SENTENCE1: sentence1_column, SENTENCE2: sentence2_column}
-    if labelled:
+    if labelled or label_optional:
         wanted[LABEL] = label_column
     known = scheme or (LabelScheme("classes", list(label_names)) if label_names else None)
     tables = (
         read_table(path, encoding=encoding, delimiter=delimiter, header=header)
         for path in expand_paths(paths, TABLE_SUFFIXES)
     )
-    raw = _read_rows(tables, wanted, known)
+    raw = _read_rows(tables, wanted, known, label_optional)
     kept = _drop_empty(raw, strict, labelled)
-    if labelled:
+    has_labels = LABEL in wanted and not (label_optional and all(row.label is None for row in kept))
+    if labelled and label_optional and scheme is None and label_names is None:
+        scheme = _positive_scheme(kept)
+    if has_labels:
         pairs, scheme = _encode_labels(kept, scheme, label_names, label_range, label_kind)
     else:
-        pairs, scheme = _build_pairs(kept, None), None
+        pairs = _build_pairs(kept, np.ones(len(kept), dtype=np.int64) if labelled else None)
+        scheme = scheme if labelled else None
     return pairs, scheme, _audit(pairs, scheme, len(raw))
 
 
-def _read_rows(tables: Iterable[Table], wanted: dict[str, str | None], known: LabelScheme | None) -> list[_RawPair]:
+def _read_rows(
+    tables: Iterable[Table], wanted: dict[str, str | None], known: LabelScheme | None, label_optional: bool
+) -> list[_RawPair]:
     raw: list[_RawPair] = []
     ignored: dict[str, None] = {}
     for table in tables:
-        picked = _pick_columns(table, wanted)
+        picked = _pick_columns(table, _present(table, wanted) if label_optional else wanted)
         source = next((column for column in table.columns if column.lower() == SOURCE), None)
         ignored.update(dict.fromkeys(column for column in table.columns if column not in (*picked, source)))
         rows = [_raw_pair(row, picked, source) for row in table]
@@ -162,6 +171,15 @@ def _read_rows(tables: Iterable[Table], wanted: dict[str, str | None], known: La
     if ignored:
         logger.info("columns that are not used: %s", ", ".join(ignored))
     return raw
+
+
+def _present(table: Table, wanted: dict[str, str | None]) -> dict[str, str | None]:
+    """What is wanted of a table, without a label that nobody named and that it has no column for."""
+    synonyms, position = COLUMNS[LABEL]
+    names = synonyms if table.has_header else (position,)
+    if wanted[LABEL] is not None or {column.lower() for column in table.columns} & set(names):
+        return wanted
+    return {name: column for name, column in wanted.items() if name != LABEL}
 
 
 def _pick_columns(table: Table, wanted: dict[str, str | None]) -> list[str]:
@@ -199,7 +217,7 @@ def _sentence(row: Row, column: str) -> str:
 
 def _refuse_header(rows: list[_RawPair], labelled: bool, known: LabelScheme | None) -> None:
     """Refuse a first row that was read as a pair and is the names of the columns."""
-    first, label = rows[0], str(rows[0].label)
+    first, label = rows[0], "" if rows[0].label is None else str(rows[0].label)
     if known is not None:
         odd_label = not known.accepts(label)
     else:
@@ -241,6 +259,17 @@ def _encode_labels(
     if scheme is None:
         scheme = detect_labels(values, places, label_names=label_names, label_range=label_range, kind=label_kind)
     return _build_pairs(rows, scheme.encode_all(values, places)), scheme
+
+
+def _positive_scheme(rows: list[_RawPair]) -> LabelScheme | None:
+    """The scheme of pairs that are all positive, having no label or one; None where labels differ or are a "no"."""
+    found = {label_key(row.label, row.place): str(row.label).strip() for row in rows if row.label is not None}
+    if not found:
+        return LabelScheme("binary", ["0", "1"])
+    if len(found) > 1 or BOOLEAN_IDS.get(*found, 1) == 0:
+        return None
+    [(key, name)] = found.items()
+    return LabelScheme("binary", ["0", "1"] if key in BOOLEAN_IDS else [f"not {name}", name])
 
 
 def _build_pairs(rows: list[_RawPair], labels: np.ndarray | None) -> Pairs:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pair_pkg.data.draws import uniform
+
 # Streams of draws: one for each question asked of a token or a row.
 _CHOICE, _ACTION, _REPLACEMENT, _ROUNDING = range(4)
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # SplitMix64 (Steele, Lea and Flood, OOPSLA 2014)
 
 
 @dataclass(frozen=True)
@@ -57,13 +58,4 @@ class Masking:
 
     def _uniform(self, stream: int, epoch: int, positions: np.ndarray) -> np.ndarray:
         """Uniform draws in [0, 1): one for each place, the same for the same (seed, epoch, stream, place)."""
-        key = _mix(np.array([np.uint64(self.seed) ^ (np.uint64(epoch & 0xFFFFFFFF) << np.uint64(32))]))
-        key = _mix(key + np.uint64(stream))
-        return (_mix(key + positions.astype(np.uint64) * _GOLDEN) >> np.uint64(11)) * (0.5**53)
-
-
-def _mix(values: np.ndarray) -> np.ndarray:
-    """SplitMix64's finisher: every bit of a uint64 decides on every bit of the result."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+        return uniform(self.seed, epoch, stream, positions)

@@ -67,7 +67,7 @@ def encode_texts(
             order = np.argsort(-tokens.lengths, kind="stable")
             for part in cut_by_tokens(tokens.lengths[order], batch_tokens, padded=padding is not None):
                 batch = build_text_batch(tokens, order[part], padding)
-                vectors = _vectors(encoder, {name: _to(values, device) for name, values in batch.items()})
+                vectors = _vectors(encoder, move_batch(batch, device))
                 if out is None:
                     out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
                 rows = [rows_of[chunk[text]] for text in order[part]]
@@ -160,6 +160,11 @@ def split_text_batch(inputs: dict[str, Any], batch_tokens: int) -> Iterator[dict
         yield {**flat, "layout": Layout(lengths[part].tolist())}
 
 
+def move_batch(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch on a device; its layout stays where it is."""
+    return {name: values.to(device) if isinstance(values, Tensor) else values for name, values in batch.items()}
+
+
 def _rows_by_text(texts: Sequence[str]) -> dict[str, list[int]]:
     """The rows in which each distinct text stands."""
     rows: dict[str, list[int]] = {}
@@ -194,7 +199,3 @@ def _embed_padded(model: nn.Module, inputs: dict[str, Tensor], pooling: str) -> 
         hidden, pooling = (outputs.hidden_states[1] + hidden) / 2, "mean"
     real = inputs["attention_mask"].bool()
     return pool(hidden[real], real.sum(1).tolist(), pooling)
-
-
-def _to(values: Any, device: torch.device) -> Any:
-    return values.to(device) if isinstance(values, Tensor) else values

@@ -60,6 +60,8 @@ def configure_labels(config: PreTrainedConfig, scheme: LabelScheme, num_labels: 
     config.id2label = dict(enumerate(names))
     config.label2id = {name: class_id for class_id, name in enumerate(names)}
     config.problem_type = problem
+    if scheme.kind == "scores":  # sentence-transformers' CrossEncoder would put a sigmoid on one output
+        config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
 def _why_not_first_token(model: nn.Module) -> str | None:

@@ -15,6 +15,7 @@ from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.texts import ranges
 from pair_pkg.modeling.embedding import arrange_tokens, padding_of
 from pair_pkg.pairs.batches import PairBatches
+from pair_pkg.pairs.symmetry import is_swapped
 
 CHUNK_TEXTS = 10_000  # tokenized in one call: keeps all cores busy, and memory flat
 
@@ -29,6 +30,9 @@ class PairRows(PairBatches):
     the lines. ``labels (B,)`` are the targets of the loss (see ``pair_targets``), absent without labels. With
     ``with_rows`` (evaluation), ``rows (B,)`` names the pairs. A filler wants nothing and has no label. With ``copies``
     above 1 (R-Drop) a pair stands that often in its batch, its copies next to each other, and its label once.
+
+    With ``both_orders`` (evaluation) the rows are the R pairs and then the R swapped ones; with ``swap_seed``
+    (training) half of the pairs are read swapped, as ``is_swapped`` draws it.
     """
 
     def __init__(
@@ -41,8 +45,11 @@ class PairRows(PairBatches):
         flat: bool,
         with_rows: bool = False,
         copies: int = 1,
+        both_orders: bool = False,
+        swap_seed: int | None = None,
     ):
-        super().__init__(pairs, scheme, with_rows=with_rows)
+        super().__init__(pairs, scheme, with_rows=with_rows, both_orders=both_orders)
+        self.swap_seed = swap_seed
         self.copies = copies
         self.template = pair_template(tokenizer)
         self.padding = None if flat else padding_of(tokenizer)
@@ -50,24 +57,27 @@ class PairRows(PairBatches):
         texts = pairs.texts()
         text_ids, offsets = tokenize_texts(texts, tokenizer)
         chosen = pairs.sentences(texts)  # (R, 2)
+        chosen = np.concatenate([chosen, chosen[:, ::-1]])  # (2R, 2): the pairs, and the pairs swapped
         whole = np.diff(offsets)[chosen]
         num_special = sum(piece.sentence is None for piece in self.template)
         kept = truncate_longest_first(whole, max_seq_length - num_special)
         cut = whole - kept if tokenizer.truncation_side == "left" else 0
-        self.num_truncated = int((kept < whole).any(1).sum())
+        self.num_truncated = int((kept < whole).any(1)[: len(pairs)].sum())
         # special tokens stand before the texts in one array, so that every piece of a pair is a range of it
         self.ids = np.concatenate([[piece.token_id for piece in self.template], text_ids]).astype(np.int32)
-        self.starts = offsets[chosen] + cut + len(self.template)  # (R, 2)
-        self.lengths = kept  # (R, 2)
-        self.num_tokens = kept.sum(1) + num_special  # (R,)
+        self.starts = offsets[chosen] + cut + len(self.template)  # (2R, 2)
+        self.lengths = kept  # (2R, 2)
+        self.num_tokens = kept.sum(1) + num_special  # (2R,), the same for both orders
 
     def row_tokens(self) -> np.ndarray:
-        """Tokens of each pair, special tokens included: (R,)."""
-        return self.num_tokens
+        """Tokens of each row, special tokens included: (R,), or (2R,) with ``both_orders``."""
+        return self.num_tokens[: len(self)]
 
     def build_batch(self, items: Sequence[Item]) -> dict[str, Any]:
         """The batch of some pairs."""
         rows = np.array([item.row for item in items])
+        if self.swap_seed is not None:
+            rows = rows + self.num_pairs * is_swapped(self.swap_seed, items[0].epoch, rows)
         rows = rows[np.argsort(-self.num_tokens[rows], kind="stable")]
         counted = rows[:0] if items[0].is_filler else rows
         rows = np.repeat(rows, self.copies)

@@ -1,17 +1,13 @@
 """The bi-encoder as stage 2 runs it."""
 
 import functools
-from collections.abc import Sequence
-from typing import Any
 
-from torch import nn
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import AutoModel
 
-from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import load_model
-from pair_pkg.modeling.sentence_folder import load_sentence_encoder, save_sentence_encoder
+from pair_pkg.modeling.sentence_folder import save_sentence_encoder
 from pair_pkg.pairs.bi_encoder import bind_bi_encoder, take_encoder
 from pair_pkg.pairs.embedding_loss import (
     CACHED_RANKING,
@@ -47,55 +43,32 @@ def build_bi_encoder(flags: PairFlags, setup: PairSetup) -> PairModel:
         chunk_tokens=CACHED_TOKENS if loss == CACHED_RANKING else None,
         why_stock=stock_reason(flags.training),
     )
-    return _pair_model(
-        model, setup.scheme, setup.tokenizer, setup.max_seq_length, flat, settings["pooling"], loss, dimensions
-    )
 
-
-def load_bi_encoder(
-    name: str, record: dict[str, Any], scheme: LabelScheme, tokenizer: PreTrainedTokenizerFast
-) -> PairModel:
-    """A fine-tuned bi-encoder, as its modules and the record of its run tell."""
-    encoder = load_sentence_encoder(name)
-    flat = bind_bi_encoder(encoder.model, encoder.pooling, head=encoder.head)
-    learned = record["settings"]["loss"], record["settings"]["matryoshka_dims"]
-    return _pair_model(encoder.model, scheme, tokenizer, record["max_seq_length"], flat, encoder.pooling, *learned)
-
-
-def _pair_model(
-    model: nn.Module,
-    scheme: LabelScheme,
-    tokenizer: PreTrainedTokenizerFast,
-    max_seq_length: int,
-    flat: bool,
-    pooling: str,
-    loss: str,
-    matryoshka_dims: Sequence[int],
-) -> PairModel:
     def build_rows(pairs: Pairs, training: bool) -> PairTexts:
         rows = PairTexts(
             learned_pairs(pairs, loss) if training else pairs,
-            scheme,
-            tokenizer,
-            max_seq_length,
+            setup.scheme,
+            setup.tokenizer,
+            setup.max_seq_length,
             flat=flat,
             with_rows=not training,
             with_groups=training and loss in IN_BATCH_NEGATIVES,
         )
-        warn_of_truncated(rows.num_truncated, "texts", max_seq_length)
+        warn_of_truncated(rows.num_truncated, "texts", setup.max_seq_length)
         return rows
 
     def save(trainer: StageTrainer) -> None:
-        encoder = take_encoder(model, tokenizer, pooling, max_seq_length)
+        encoder = take_encoder(model, setup.tokenizer, settings["pooling"], setup.max_seq_length)
         if trainer.args.should_save:
             save_sentence_encoder(encoder, trainer.args.output_dir)
 
     return PairModel(
         model=model,
         build_rows=build_rows,
-        loss=embedding_loss(loss, matryoshka_dims),
-        score_batch=functools.partial(score_embedded_pairs, scheme=scheme),
-        row_metrics=functools.partial(cosine_row_metrics, scheme=scheme),
+        loss=embedding_loss(loss, dimensions),
+        score_batch=functools.partial(score_embedded_pairs, scheme=setup.scheme),
+        row_metrics=functools.partial(cosine_row_metrics, scheme=setup.scheme),
         save=save,
+        both_orders=False,
         are_cosines=True,
     )

@@ -9,17 +9,14 @@ from typing import Any
 
 from pair_pkg.columns import TEST, TRAIN, VALIDATION
 from pair_pkg.data.batches import Item
-from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.loading import load_tokenizer
-from pair_pkg.pairs.decision import Decision, load_decision, save_decision
-from pair_pkg.pairs.loss import predictions
-from pair_pkg.records import read_record
+from pair_pkg.pairs.decision import Decision, save_decision
+from pair_pkg.pairs.symmetry import asymmetry
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
 from pair_pkg.stages.pair_audit import write_conflicts
-from pair_pkg.stages.pair_building import build_pair_model, load_pair_model
+from pair_pkg.stages.pair_building import build_pair_model
 from pair_pkg.stages.pair_model import PairModel
 from pair_pkg.stages.pair_report import print_metrics
 from pair_pkg.stages.pair_setup import PairSetup, begin_record, settle
@@ -33,11 +30,11 @@ from pair_pkg.stages.pair_testing import (
     stored_decision,
 )
 from pair_pkg.stages.pairs_data import PairSplits, describe, load_splits, load_unlabelled
+from pair_pkg.stages.predict import predict_only
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predictions
 from pair_pkg.stages.seed_runs import run_seeds
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
-from pair_pkg.training.checkpoints import check_output_dir
 from pair_pkg.training.run import train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
 
@@ -58,7 +55,7 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
         raise InputError("no model: give --model_name_or_path, such as the folder that run_mlm.py wrote")
     if not (flags.training.do_train or flags.training.do_eval):
         return predict_only(flags)
-    data = load_splits(flags.pairs)
+    data = load_splits(flags.pairs, positives_suffice=flags.architecture.positives_suffice)
     if flags.training.seeds and not flags.pairs.dry_run:
         metrics = _finetune_seeds(argv, flags, data, replace_other)
     else:
@@ -120,27 +117,6 @@ def _finetune_seeds(
     return run_seeds(flags.training, data.scheme.kind, run_one, replace_other=replace_other)
 
 
-def predict_only(flags: PairFlags) -> dict[str, Any]:
-    """Score ``--predict_file`` with a fine-tuned checkpoint; one row a pair, in the order of the input."""
-    args, name = flags.training, flags.model.model_name_or_path
-    if not flags.pairs.predict_file:
-        raise InputError("--do_predict: no pairs to score; give --predict_file")
-    record = read_record(name) if Path(name).is_dir() else None
-    if record is None or "labels" not in record:
-        raise InputError(f"{name}: holds no run.json of a fine-tuned model; give a folder that run_pair_cls.py wrote")
-    check_output_dir(Path(args.output_dir))
-    pairs = load_unlabelled(flags.pairs)
-    tokenizer, scheme = load_tokenizer(name), LabelScheme.from_json(record["labels"])
-    pair_model = load_pair_model(name, record, scheme, tokenizer)
-    trainer = pair_model.build_trainer(args, tokenizer, pair_model.build_rows(pairs, False))
-    path = Path(args.output_dir, PREDICTIONS_NAME)
-    scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader()))
-    if args.should_save:
-        write_predictions(path, pairs, scheme, scores, load_decision(name))
-        announce(f"written to {path}: {len(pairs):,} pairs, in the order of the input")
-    return {"predicted_pairs": len(pairs)}
-
-
 def _reuse(flags: PairFlags, record: dict[str, Any], unlabelled: Pairs | None) -> dict[str, Any]:
     """A finished run: its metrics, and its model's scores of pairs that were asked for."""
     folder = flags.training.output_dir
@@ -165,6 +141,8 @@ def _judge(
         results["decision"] = dataclasses.asdict(decision)
         results["calibration"] = evaluate_calibration(decision, pair_model.are_cosines, scored)
         results |= imbalance_record(setup)
+    if pair_model.both_orders:
+        results["asymmetry"] = {part.name: asymmetry(decision, part.orders) for part in scored}
     _write_scores(trainer, setup, decision, scored[-1], TEST_NAME)
     return decision, results
 

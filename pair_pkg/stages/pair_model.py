@@ -17,7 +17,7 @@ logger = logging.getLogger("pair_pkg")
 
 @dataclass(frozen=True)
 class PairModel:
-    """A bound model and what belongs to it; built by ``cross_model`` and ``bi_model``."""
+    """A bound model to train and what belongs to it; built by ``cross_model`` and ``bi_model``."""
 
     model: nn.Module
     build_rows: Callable[[Pairs, bool], Dataset]  # pairs, and whether they are trained on
@@ -25,6 +25,7 @@ class PairModel:
     score_batch: ScoreBatch
     row_metrics: RowMetrics
     save: Callable[[StageTrainer], None]  # the finished model into the run's folder
+    both_orders: bool  # whether evaluation rows are the pairs and then the pairs swapped
     are_cosines: bool  # what a score of binary labels is: a cosine, or a logit margin
 
     def build_trainer(

@@ -23,7 +23,7 @@ def print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
     announce("", format_table([f"{metrics['test_split']} pairs", *columns], rows, "l" + "r" * len(columns)), "")
     if "correct" in metrics["test"]:
         announce(f"accuracy: {format_accuracy(metrics['test']['correct'], metrics['test']['total'])}")
-    announce(*decision_lines(metrics))
+    announce(*decision_lines(metrics), *symmetry_lines(metrics))
     announce(f"written to {output_dir}: the model, run.json, {TEST_NAME}, log_history.json, history.png")
 
 
@@ -56,6 +56,21 @@ def _imbalance_line(imbalance: dict[str, Any], calibration: dict[str, Any]) -> s
         f"mean probability is {before['mean_confidence']:.3f} as trained{shift} and {after['mean_confidence']:.3f} "
         "calibrated; the decision fitted there takes back such a monotone change, and no ranking is changed by it"
     )
+
+
+def symmetry_lines(metrics: dict[str, Any]) -> list[str]:
+    """How far the two orders of the test pairs lie apart in words; nothing where one order was read."""
+    if "asymmetry" not in metrics:
+        return []
+    gap = metrics["asymmetry"][metrics["test_split"]]
+    line = (
+        f"symmetry: p(A, B) and p(B, A) differ by {gap['mean_difference']:.3f} on average and by "
+        f"{gap['max_difference']:.3f} at most"
+    )
+    if "flipped" not in gap:
+        return [f"{line.replace('p(', 'score(')}; their average is the score"]
+    flipped = f"{gap['flipped']} of {metrics['test']['total']} verdicts"
+    return [f"{line}; one order alone would turn {flipped}, their average is the score"]
 
 
 def _reason(decision: Decision) -> str:

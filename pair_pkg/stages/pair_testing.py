@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.pairs.baselines import baseline_metrics
+from pair_pkg.pairs.batches import PairBatches
 from pair_pkg.pairs.calibration import NUM_BINS, calibration_metrics
 from pair_pkg.pairs.decision import Decision, bare_probability, fit_decision, load_decision
 from pair_pkg.pairs.imbalance import margin_shift
@@ -28,11 +28,16 @@ class ScoredPairs:
     name: str
     pairs: Pairs
     scores: np.ndarray
+    orders: np.ndarray | None = None  # (2, N), or (2, N, C): of (A, B) and of (B, A), whose mean is ``scores``
 
 
-def score_pairs_with(trainer: StageTrainer, name: str, pairs: Pairs, rows: Dataset) -> ScoredPairs:
+def score_pairs_with(trainer: StageTrainer, name: str, pairs: Pairs, rows: PairBatches) -> ScoredPairs:
     """The scores of some pairs, whose batches are ``rows``; every process takes its share and gets them all."""
-    return ScoredPairs(name, pairs, predictions(trainer.score_dataset(trainer.get_eval_dataloader(rows))))
+    scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader(rows)))
+    if not rows.both_orders:
+        return ScoredPairs(name, pairs, scores)
+    orders = scores.reshape(2, len(pairs), *scores.shape[1:])
+    return ScoredPairs(name, pairs, orders.mean(0), orders)
 
 
 def stored_decision(flags: PairFlags, setup: PairSetup) -> Decision | None:

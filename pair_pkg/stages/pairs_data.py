@@ -30,8 +30,13 @@ class PairSplits:
     conflicts: list[Conflict] = field(default_factory=list)
 
 
-def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> PairSplits:
-    """Read the labelled files, split what was not given, refuse leaks, augment. Raises ``InputError``."""
+def load_splits(
+    arguments: PairArguments, scheme: LabelScheme | None = None, *, positives_suffice: bool = False
+) -> PairSplits:
+    """Read the labelled files, split what was not given, refuse leaks, augment. Raises ``InputError``.
+
+    Where ``positives_suffice``, pairs without a label or with one label only are positive ones.
+    """
     if not arguments.train_file:
         raise InputError("no pairs: give --train_file")
     splits: dict[str, Pairs] = {}
@@ -39,7 +44,7 @@ def load_splits(arguments: PairArguments, scheme: LabelScheme | None = None) -> 
     files = {TRAIN: arguments.train_file, VALIDATION: arguments.validation_file, TEST: arguments.test_file}
     for name, paths in files.items():
         if paths:
-            splits[name], scheme, audit = load_labelled(arguments, paths, scheme)
+            splits[name], scheme, audit = load_labelled(arguments, paths, scheme, positives_suffice)
             accounting[name] = asdict(audit)
     missing = _missing_splits(arguments)
     if missing:
@@ -72,12 +77,13 @@ def augment_graph(data: PairSplits, seed: int) -> PairSplits:
 
 
 def load_labelled(
-    arguments: PairArguments, paths: list[str], scheme: LabelScheme | None
+    arguments: PairArguments, paths: list[str], scheme: LabelScheme | None, label_optional: bool = False
 ) -> tuple[Pairs, LabelScheme, PairAudit]:
     """Read labelled pairs by the flags."""
     return load_pairs(
         paths,
         labelled=True,
+        label_optional=label_optional,
         scheme=scheme,
         label_column=arguments.label_column,
         label_names=arguments.class_names,

@@ -97,7 +97,7 @@ def check_recipe(path: str, recipe: Recipe) -> None:
     """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
     adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
     flags = finetune.parse(_pair_words(recipe, recipe.base_model, BASE), f"{path}: pairs")
-    data = load_splits(flags.pairs)
+    data = load_splits(flags.pairs, positives_suffice=flags.architecture.positives_suffice)
     labels = data.splits[VALIDATION].labels
     if data.scheme.kind == "binary" and (labels == labels[0]).all():
         raise InputError(f"{path}: all validation pairs have one label; a comparison of decisions needs both")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
@@ -44,6 +45,12 @@ class Predictions:
 def write_predictions(
     path: str | os.PathLike, pairs: Pairs, scheme: LabelScheme, scores: np.ndarray, decision: Decision | None
 ) -> None:
+    """Write scored pairs as a csv file; see ``write_rows``."""
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        write_rows(file, pairs, scheme, scores, decision)
+
+
+def write_rows(file: TextIO, pairs: Pairs, scheme: LabelScheme, scores: np.ndarray, decision: Decision | None) -> None:
     """Write sentences, label (where known), score or one score a class, and the verdict, all digits kept.
 
     ``scores`` are the model's own: (N,), or logits (N, C) of classes. What is written as ``score`` is the calibrated
@@ -61,10 +68,9 @@ def write_predictions(
         columns[PREDICTION] = [_word(scheme, class_id) for class_id in decision.decide(judged)]
     else:
         columns[PREDICTION] = _digits(scores) if scheme.kind == "scores" else [""] * len(pairs)
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values()))
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*columns.values()))
 
 
 def read_predictions(run_dir: Path) -> Predictions:

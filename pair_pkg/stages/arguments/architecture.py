@@ -5,14 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from pair_pkg.columns import BI_ENCODER, CROSS_ENCODER
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import POOLINGS
-from pair_pkg.pairs.embedding_loss import LOSSES, choose_loss
+from pair_pkg.pairs.embedding_loss import IN_BATCH_NEGATIVES, LOSSES, choose_loss
 from pair_pkg.pairs.imbalance import choose_class_weights
 from pair_pkg.training.arguments import refuse_below
-
-CROSS_ENCODER, BI_ENCODER = "cross_encoder", "bi_encoder"
 
 
 @dataclass
@@ -55,7 +54,14 @@ class ArchitectureArguments:
             "choices": ["none", "batch"],
         },
     )
-
+    symmetric: bool | None = field(
+        default=None,
+        metadata={
+            "help": "a cross_encoder learns from both orders of a pair and is scored by their average, at twice the "
+            "cost of scoring: read in one order, the score of (A, B) is not that of (B, A), which users rightly take "
+            "for an error; unset: on, but off for classes, whose order mostly means something, as in entailment"
+        },
+    )
     class_weights: list[str] | None = field(
         default=None,
         metadata={
@@ -82,11 +88,19 @@ class ArchitectureArguments:
             if getattr(self, flag) is not None:
                 other = CROSS_ENCODER if is_bi_encoder else BI_ENCODER
                 raise InputError(f"--{flag} is for --architecture {other}; leave it out, or take that")
+        if is_bi_encoder and self.symmetric is False:
+            raise InputError("--no_symmetric is for --architecture cross_encoder; a bi_encoder has one order only")
+
+    @property
+    def positives_suffice(self) -> bool:
+        """Whether the loss learns from positive pairs alone, so that they need no label."""
+        return self.loss in IN_BATCH_NEGATIVES
 
     def settings(self, scheme: LabelScheme, labels: np.ndarray) -> dict[str, Any]:
         """What decides on the architecture, defaults filled in by the training labels. Raises ``InputError``."""
         if self.architecture == CROSS_ENCODER:
-            shape = {"num_labels": self.num_labels, "head_norm": self.head_norm}
+            symmetric = scheme.kind != "classes" if self.symmetric is None else self.symmetric
+            shape = {"num_labels": self.num_labels, "head_norm": self.head_norm, "symmetric": symmetric}
             return shape | {"class_weights": self._class_weights(scheme, labels), "focal_gamma": self.focal_gamma}
         return {
             "pooling": self.pooling or POOLINGS[0],

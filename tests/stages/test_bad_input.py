@@ -620,7 +620,7 @@ def test_pipeline_is_checked_whole_before_it_begins(
 
 
 COMMANDS = {
-    "unknown": (["nosuch"], "error: nosuch: no such command; take one of pipeline, score, inspect"),
+    "unknown": (["nosuch"], "error: nosuch: no such command; take one of pipeline, "),
     "no recipe": (["pipeline"], "error: pair_pkg pipeline: the following arguments are required: recipe; --help"),
     "unknown flag": (["pipeline", "a.yaml", "--odd"], "pair_pkg pipeline: unrecognized arguments: --odd; --help"),
     "recipe missing": (["pipeline", "a.yaml"], "error: a.yaml: this recipe cannot be read (No such file or direct"),

@@ -15,7 +15,7 @@ def test_inspect_shows_tokens_types_and_masked_rows(tiny_bert, capsys):
 
 
 def test_an_unknown_command_names_the_known_ones(capsys):
-    with pytest.raises(InputError, match="pipeline, inspect"):
+    with pytest.raises(InputError, match="take one of pipeline, .*inspect"):
         main(["pipelin"])
     main([])
     assert "python -m pair_pkg COMMAND" in capsys.readouterr().out

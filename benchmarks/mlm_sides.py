@@ -111,9 +111,15 @@ def build_stock_dataset(
 
 
 def stock_map(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerFast, max_seq_length: int, line_by_line: bool, num_proc: int | None
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerFast,
+    max_seq_length: int,
+    line_by_line: bool,
+    num_proc: int | None,
+    batch_size: int = 1000,
 ) -> Dataset:
-    """Tokenize, and group unless ``line_by_line``, by ``map`` in batches of 1,000, the library's default."""
+    """Tokenize, and group unless ``line_by_line``, by ``map`` in batches of 1,000 where not said, its default."""
+    settings = {"batched": True, "num_proc": num_proc, "batch_size": batch_size}
 
     def tokenize(batch: dict[str, list]) -> dict[str, list]:
         cut = {"truncation": True, "max_length": max_seq_length} if line_by_line else {"verbose": False}
@@ -127,8 +133,8 @@ def stock_map(
             for name, values in joined.items()
         }
 
-    tokenized = dataset.map(tokenize, batched=True, num_proc=num_proc, remove_columns=dataset.column_names)
-    return tokenized if line_by_line else tokenized.map(group, batched=True, num_proc=num_proc)
+    tokenized = dataset.map(tokenize, remove_columns=dataset.column_names, **settings)
+    return tokenized if line_by_line else tokenized.map(group, **settings)
 
 
 def stock_trainer(

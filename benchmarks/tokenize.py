@@ -15,12 +15,15 @@ from benchmarks.corpora import write_corpus
 from benchmarks.inputs import corpus_path, load_tokenizer_for, read_texts
 from benchmarks.mlm_sides import build_rows, stock_map
 from benchmarks.result import Result, comparison
-from benchmarks.timing import Lap, alternate, call_in_subprocess
+from benchmarks.timing import Contestant, Lap, alternate, call_in_subprocess
+from benchmarks.training_laps import best_batch_size
 from pair_pkg.data.corpus import CorpusAudit, clean_documents, read_documents
 from pair_pkg.data.tokens import TokenStore, load_or_build_store
 from pair_pkg.records import fingerprint_files
 
 MAX_SEQ_LENGTH = 128
+LIBRARY_BATCH_SIZE = 1000  # texts in a batch of map, its default
+BATCH_SIZES = (100, LIBRARY_BATCH_SIZE)
 OURS = "ours"
 
 
@@ -42,12 +45,16 @@ def run(
         tokenizer, more_notes = load_tokenizer_for(texts)
         tokenizer.save_pretrained(Path(work_dir, "tokenizer"))
         arguments = {"path": str(path), "tokenizer_dir": str(Path(work_dir, "tokenizer"))}
-        peer = f"datasets' map and group, {num_proc} processes"
-        contestants = {
-            OURS: partial(_lap, ours_seconds, size, **arguments),
-            peer: partial(_lap, stock_seconds, size, num_proc=num_proc, **arguments),
+
+        def stock(batch_size: int) -> Contestant:
+            return partial(_lap, stock_seconds, size, num_proc=num_proc, batch_size=batch_size, **arguments)
+
+        best, _ = best_batch_size(BATCH_SIZES, stock)
+        peers = {
+            f"datasets' map and group, {num_proc} processes, batches of {batch_size:,}": stock(batch_size)
+            for batch_size in sorted({best, LIBRARY_BATCH_SIZE})
         }
-        laps = alternate(contestants, rounds)
+        laps = alternate({OURS: partial(_lap, ours_seconds, size, **arguments), **peers}, rounds)
     title = f"corpus of {size:.0f} MB to packed rows of {MAX_SEQ_LENGTH} ids"
     return Result([comparison(title, "MB/s", laps, OURS)], {"megabytes_per_second": laps.to_json()}, notes + more_notes)
 
@@ -74,14 +81,14 @@ def build_store_of_file(path: str, tokenizer: PreTrainedTokenizerFast, cache_dir
     )
 
 
-def stock_seconds(path: str, tokenizer_dir: str, num_proc: int) -> float:
+def stock_seconds(path: str, tokenizer_dir: str, num_proc: int, batch_size: int) -> float:
     """Seconds from a file to the library's grouped rows in its cache; imports are not counted."""
     datasets.disable_progress_bars()
     tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_dir)
     with tempfile.TemporaryDirectory(dir=Path(path).parent) as cache_dir:
         begin = time.perf_counter()
         dataset = datasets.load_dataset("json", data_files=path, split="train", cache_dir=cache_dir)
-        stock_map(dataset, tokenizer, MAX_SEQ_LENGTH, line_by_line=False, num_proc=num_proc)
+        stock_map(dataset, tokenizer, MAX_SEQ_LENGTH, line_by_line=False, num_proc=num_proc, batch_size=batch_size)
         return time.perf_counter() - begin
 
 

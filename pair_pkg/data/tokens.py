@@ -1,4 +1,4 @@
-"""A corpus as token ids on disk: tokenized once by all cores, memory-mapped ever after.
+"""A corpus as token ids on disk: tokenized once, memory-mapped ever after.
 
 A store is a folder: ``ids.bin`` (uint16 or uint32), ``word_starts.bin`` (one byte a token), ``offsets.npy`` (start of
 each document and the end of the last) and ``store.json`` (what went in). It is written beside its place and renamed,
@@ -6,24 +6,32 @@ so a store that exists is whole.
 """
 
 import json
+import logging
 import os
 import shutil
 import tempfile
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.data.words import TokenizedTexts, WordTokenizer
 from pair_pkg.errors import InputError
 from pair_pkg.records import fingerprint, read_json, write_json
 
-CHUNK_CHARACTERS = 2_000_000  # tokenized at a time: keeps all cores busy, and memory flat at about 300 MB
+logger = logging.getLogger("pair_pkg")
+
+CHUNK_CHARACTERS = 2_000_000  # tokenized at a time: large enough for speed, small enough for flat memory
 STORE_NAME = "store.json"
 
 
@@ -62,10 +70,12 @@ def load_or_build_store(
     """
     key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer)])
     store_dir = open_cache(cache_dir) / f"tokens-{key}"
-    if overwrite and store_dir.exists():
-        shutil.rmtree(store_dir)
-    if not (store_dir / STORE_NAME).is_file():
-        _build_store(store_dir, tokenizer, read_texts, read_accounting, quiet)
+    if overwrite or not (store_dir / STORE_NAME).is_file():
+        with _one_at_a_time(store_dir) as waited:
+            if overwrite and not waited and store_dir.exists():
+                shutil.rmtree(store_dir)
+            if not (store_dir / STORE_NAME).is_file():
+                _build_store(store_dir, tokenizer, read_texts, read_accounting, quiet)
     return load_store(store_dir)
 
 
@@ -81,6 +91,24 @@ def open_cache(cache_dir: str | Path) -> Path:
     return path
 
 
+@contextmanager
+def _one_at_a_time(store_dir: Path) -> Iterator[bool]:
+    """Keep other processes from building the same store; says whether another was awaited."""
+    lock = FileLock(store_dir.with_name(f".{store_dir.name}.lock"))
+    waited = False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("%s: another process tokenizes this corpus; waiting for it", store_dir)
+        lock.acquire()
+        waited = True
+    try:
+        yield waited
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
+        lock.release()
+
+
 def load_store(store_dir: Path) -> TokenStore:
     """Map a store into memory; nothing is read until it is used."""
     meta = read_json(store_dir / STORE_NAME)
@@ -93,8 +121,7 @@ def load_store(store_dir: Path) -> TokenStore:
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """A short sha256 of everything that decides how the tokenizer cuts a text; a length limit is not of it."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
-    return fingerprint({**state, "truncation": None, "padding": None})  # left there by whoever called it last
+    return fingerprint({**_state(tokenizer), "truncation": None, "padding": None})  # left by whoever called it last
 
 
 def num_ids(tokenizer: PreTrainedTokenizerFast) -> int:
@@ -132,10 +159,10 @@ def _build_store(
     try:
         offsets, unknown = array("q", [0]), 0
         with open(building / "ids.bin", "wb") as ids_file, open(building / "word_starts.bin", "wb") as starts_file:
-            for ids, starts in _tokenize(read_texts(), tokenizer, quiet):
+            for ids, starts, lengths in _tokenize(read_texts(), tokenizer, quiet):
                 ids.astype(dtype).tofile(ids_file)
                 starts.tofile(starts_file)
-                offsets.append(offsets[-1] + len(ids))
+                offsets.frombytes((offsets[-1] + np.cumsum(lengths)).tobytes())
                 unknown += _count_unknown(ids, tokenizer)
         np.save(building / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
         accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
@@ -147,7 +174,7 @@ def _build_store(
 
 
 def _rename_unless_built(building: Path, store_dir: Path) -> None:
-    """Put a store into its place; one that another run has put there meanwhile is as good, and stays."""
+    """Put a store into its place; one that a run on another machine has put there meanwhile is as good, and stays."""
     try:
         building.rename(store_dir)
     except OSError:
@@ -156,27 +183,21 @@ def _rename_unless_built(building: Path, store_dir: Path) -> None:
         shutil.rmtree(building)
 
 
-def _tokenize(
-    texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, quiet: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(ids, word starts) of each text; the tokenizer's own threads use all cores."""
-    backend = tokenizer.backend_tokenizer
-    truncation, padding = backend.truncation, backend.padding
-    backend.no_truncation()
-    backend.no_padding()
-    try:
-        with tqdm(desc="tokenizing", unit=" characters", unit_scale=True, disable=quiet) as progress:
-            for chunk in _chunks(texts):
-                for encoding in backend.encode_batch(chunk, add_special_tokens=False):
-                    ids = np.array(encoding.ids, dtype=np.uint32)
-                    words = np.array([-1 if word is None else word for word in encoding.word_ids], dtype=np.int64)
-                    yield ids, np.diff(words, prepend=-2) != 0
-                progress.update(sum(map(len, chunk)))
-    finally:
-        if truncation:
-            backend.enable_truncation(**truncation)
-        if padding:
-            backend.enable_padding(**padding)
+def _tokenize(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, quiet: bool) -> Iterator[TokenizedTexts]:
+    """The tokens of the texts, a chunk at a time; the next chunk is read while the one before is tokenized."""
+    word_tokenizer = WordTokenizer(_state(tokenizer))
+    ahead: deque[Future[TokenizedTexts]] = deque()
+    with (
+        tqdm(desc="tokenizing", unit=" characters", unit_scale=True, disable=quiet) as progress,
+        ThreadPoolExecutor(1) as background,
+    ):
+        for chunk in _chunks(texts):
+            ahead.append(background.submit(word_tokenizer.tokenize, chunk))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+            progress.update(sum(map(len, chunk)))
+        for last in ahead:
+            yield last.result()
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -194,3 +215,7 @@ def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:
 
 def _count_unknown(ids: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> int:
     return 0 if tokenizer.unk_token_id is None else int((ids == tokenizer.unk_token_id).sum())
+
+
+def _state(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    return json.loads(tokenizer.backend_tokenizer.to_str())

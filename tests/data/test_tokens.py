@@ -1,5 +1,9 @@
 """The token store: the tokenizer's own ids, whole or not there, read once."""
 
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -110,13 +114,35 @@ def test_an_exception_leaves_nothing(tmp_path, piece_tokenizer, where):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_store_that_another_run_finished_meanwhile_is_taken(tmp_path, piece_tokenizer):
+def test_a_store_that_another_machine_finished_meanwhile_is_taken(tmp_path, piece_tokenizer):
+    build(tmp_path / "elsewhere", piece_tokenizer, ["chess"])
+    (theirs,) = (tmp_path / "elsewhere").iterdir()
+    cache_dir = tmp_path / "cache"
+
     def texts():
-        build(tmp_path, piece_tokenizer, ["chess"])
+        shutil.move(theirs, cache_dir)
         yield "chess"
 
-    store = load_or_build_store(tmp_path, "corpus", piece_tokenizer, texts, dict, quiet=True)
-    assert store.ids.tolist() == [7] and len(list(tmp_path.iterdir())) == 1
+    store = load_or_build_store(cache_dir, "corpus", piece_tokenizer, texts, dict, quiet=True)
+    assert store.ids.tolist() == [7] and len(list(cache_dir.iterdir())) == 1
+
+
+def test_of_two_runs_at_a_time_one_tokenizes(tmp_path, piece_tokenizer, caplog):
+    reads = []
+
+    def texts():
+        reads.append(1)
+        while "waiting" not in caplog.text:
+            time.sleep(0.01)
+        yield "chess"
+
+    def run():  # threads stand for processes: each has a lock of its own
+        return load_or_build_store(tmp_path, "corpus", piece_tokenizer, texts, dict, quiet=True, overwrite=True)
+
+    with caplog.at_level("INFO", "pair_pkg"), ThreadPoolExecutor(2) as pool:
+        stores = list(pool.map(lambda _: run(), range(2)))
+    assert [store.ids.tolist() for store in stores] == [[7], [7]] and reads == [1]
+    assert len(list(tmp_path.iterdir())) == 1  # no lock is left
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 from pair_pkg.columns import TRAIN
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
+from pair_pkg.modeling.normalization import with_nfkc
 from pair_pkg.records import fingerprint, read_record
 from pair_pkg.stages.arguments.architecture import CROSS_ENCODER
 from pair_pkg.stages.arguments.pairs import PairFlags
@@ -34,6 +35,8 @@ class PairSetup:
 def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
     """Load what is to be started from, and fill in what the flags leave open. Raises ``InputError``."""
     tokenizer, config = load_named_tokenizer(flags.model), load_named_config(flags.model)
+    if flags.pairs.text_normalization == "nfkc":
+        tokenizer = with_nfkc(tokenizer)
     settings = flags.architecture.settings(data.scheme, data.splits[TRAIN].labels)
     settings |= flags.decision.settings(data.scheme.kind)
     architecture = flags.architecture.architecture
@@ -53,6 +56,7 @@ def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
         **settings,
         "labels": data.scheme.to_json(),
         "augment_graph": flags.pairs.augment_graph,
+        "text_normalization": flags.pairs.text_normalization,
         **{f"{name}_pairs": _fingerprint(pairs) for name, pairs in data.splits.items()},
     }
     return PairSetup(architecture, settings, data.scheme, tokenizer, config, max_seq_length, identity)

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -161,6 +163,36 @@ def test_the_librarys_sentence_encoder_gives_our_cosines(train, texts, flags):
     vectors = [model.encode(column) for column in texts]
     found = load_scorer(str(folder)).score(*texts)
     np.testing.assert_allclose(found, (vectors[0] * vectors[1]).sum(1), atol=1e-5)
+
+
+def variants(text):
+    """The text as other keyboards, files and operating systems write it."""
+    wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in text)
+    return [f"  {text}\n", f"\u3000{text}\u00a0", wide, unicodedata.normalize("NFD", text), text.upper()]
+
+
+@pytest.mark.parametrize("architecture", ["cross_encoder", "bi_encoder"])
+def test_texts_that_look_alike_score_alike_in_every_library(train, architecture):
+    folder = str(train(lambda row: row % 2, f"--architecture={architecture}"))
+    scorer, text, other = load_scorer(folder), "the old pump Café leaks", "a small valve sticks"
+    [expected] = scorer.score([text], [other])
+    for variant in variants(text):  # the tokenizer is uncased, so capitals are one of them
+        assert scorer.score([variant], [other]) == pytest.approx([expected], abs=1e-6), repr(variant)
+        if architecture == "bi_encoder":
+            plain = SentenceTransformer(folder, device="cpu").encode([text, variant])
+        else:
+            plain = CrossEncoder(folder, device="cpu").predict([(text, other), (variant, other)])
+        np.testing.assert_allclose(plain[1], plain[0], atol=1e-6)
+
+
+def test_without_normalization_the_tokenizer_is_left_as_it_is(train, tiny_bert):
+    folder = str(train(lambda row: row % 2, "--text_normalization=none"))
+    files = [json.loads(Path(path, "tokenizer.json").read_text(encoding="utf-8")) for path in (folder, tiny_bert)]
+    assert files[0]["normalizer"] == files[1]["normalizer"]
+    scorer = load_scorer(folder)
+    assert scorer.score(["ｔｈｅ　ｏｌｄ　ｐｕｍｐ"], ["a small valve"]) != scorer.score(
+        ["the old pump"], ["a small valve"]
+    )
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,15 @@ class PairArguments:
             "each other. For binary labels that mean equality (an entailment has a direction)"
         },
     )
+    text_normalization: str = field(
+        default="nfkc",
+        metadata={
+            "help": "what the saved tokenizer does to a text first: nfkc makes one of composed and decomposed "
+            "characters and of full-width and plain forms (Chinese commas become ,), and strips the blanks around it, "
+            "so that texts which look alike score alike wherever the folder is loaded; none changes nothing",
+            "choices": ["nfkc", "none"],
+        },
+    )
     max_seq_length: int | None = field(
         default=None,
         metadata={"help": "tokens of a pair (bi_encoder: a text), special ones included; unset: 256, or the model's"},

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
@@ -33,6 +34,7 @@ from pair_pkg.pairs.loss import own_range, predictions, score_pairs
 from pair_pkg.records import read_record
 
 BATCH_TOKENS = 8192  # of a batch: enough to fill a processor or a small GPU, and tens of megabytes of activations
+SMALLEST_PROBABILITY = 1e-12  # of a mean; keeps its log-odds finite
 CHUNK_PAIRS = 50_000  # tokenized at a time, which bounds the memory; sorted by length within
 
 Texts = Sequence[str]
@@ -108,6 +110,9 @@ def load_scorer(
         raise InputError(
             f"{model_dir}: holds no run.json of a fine-tuned model; give a folder that run_pair_cls.py wrote"
         )
+    if "members" in record:
+        members = [load_scorer(str(Path(model_dir, name)), device=device, dtype=dtype) for name in record["members"]]
+        return mean_scorer(members, load_decision(model_dir))
     scheme = LabelScheme.from_json(record["labels"])
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if record["architecture"] == CROSS_ENCODER:
@@ -122,6 +127,25 @@ def load_scorer(
         encoder.model.to(device), encoder.head.to(device)
         bare_scores = partial(_cosines, encoder, scheme, dtype)
     return Scorer(scheme, load_decision(model_dir), record["settings"].get("symmetric", False), bare_scores)
+
+
+def mean_scorer(members: Sequence[Scorer], decision: Decision | None) -> Scorer:
+    """An ensemble of models with the same labels, which have decisions unless the labels are scores.
+
+    Its own score is the log-odds of the mean of the members' calibrated probabilities (of classes: the logarithms of
+    their means), so that a decision with temperature 1 gives that mean; and the mean of scores.
+    """
+    return Scorer(members[0].scheme, decision, members[0].symmetric, partial(_mean_scores, members))
+
+
+def _mean_scores(members: Sequence[Scorer], sentence1: Texts, sentence2: Texts, symmetric: bool) -> np.ndarray:
+    kind = members[0].scheme.kind
+    parts = [member.score(sentence1, sentence2, symmetric=symmetric) for member in members]
+    if kind == "scores":
+        return np.mean(parts, axis=0)
+    mean = np.mean([member.decision.probability(part) for member, part in zip(members, parts)], axis=0)
+    mean = np.clip(mean, SMALLEST_PROBABILITY, 1 - SMALLEST_PROBABILITY)
+    return np.log(mean) if kind == "classes" else logit(mean)
 
 
 def _margins(

@@ -14,6 +14,7 @@ from pair_pkg.errors import InputError
 from pair_pkg.pairs.decision import Decision, save_decision
 from pair_pkg.pairs.symmetry import asymmetry
 from pair_pkg.stages.arguments.pairs import PairFlags
+from pair_pkg.stages.fold_runs import run_folds
 from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
 from pair_pkg.stages.pair_audit import write_conflicts
 from pair_pkg.stages.pair_building import build_pair_model
@@ -55,8 +56,14 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
         raise InputError("no model: give --model_name_or_path, such as the folder that run_mlm.py wrote")
     if not (flags.training.do_train or flags.training.do_eval):
         return predict_only(flags)
-    data = load_splits(flags.pairs, positives_suffice=flags.architecture.positives_suffice)
-    if flags.training.seeds and not flags.pairs.dry_run:
+    in_folds = flags.training.k_folds and not flags.pairs.dry_run
+    pairs = (
+        dataclasses.replace(flags.pairs, augment_graph=False) if in_folds else flags.pairs
+    )  # each fold does by itself
+    data = load_splits(pairs, positives_suffice=flags.architecture.positives_suffice)
+    if in_folds:
+        metrics = _finetune_folds(argv, flags, data, replace_other)
+    elif flags.training.seeds and not flags.pairs.dry_run:
         metrics = _finetune_seeds(argv, flags, data, replace_other)
     else:
         metrics = finetune(flags, data, replace_other=replace_other)
@@ -117,13 +124,33 @@ def _finetune_seeds(
     return run_seeds(flags.training, data.scheme.kind, run_one, replace_other=replace_other)
 
 
+def _finetune_folds(
+    argv: Sequence[str] | None, flags: PairFlags, data: PairSplits, replace_other: bool
+) -> dict[str, Any]:
+    """A run for each of ``--k_folds``; the metrics of their ensemble, which also scores ``--predict_file``."""
+    words = sys.argv[1:] if argv is None else argv
+
+    def run_one(name: str, folder: Path, fold: PairSplits) -> dict[str, Any]:
+        member = parse([*words, f"--output_dir={folder}", "--do_predict=false"])
+        return finetune(member, fold, replace_other=replace_other)
+
+    metrics = run_folds(flags, data, run_one, replace_other=replace_other)
+    if flags.training.do_predict and flags.pairs.predict_file:
+        predict_only(_with_model(flags, flags.training.output_dir))
+    return metrics
+
+
 def _reuse(flags: PairFlags, record: dict[str, Any], unlabelled: Pairs | None) -> dict[str, Any]:
     """A finished run: its metrics, and its model's scores of pairs that were asked for."""
     folder = flags.training.output_dir
     announce(f"{folder}: this run is finished; nothing was trained again")
     if unlabelled is not None:
-        predict_only(flags._replace(model=dataclasses.replace(flags.model, model_name_or_path=folder)))
+        predict_only(_with_model(flags, folder))
     return record["metrics"]
+
+
+def _with_model(flags: PairFlags, folder: str) -> PairFlags:
+    return flags._replace(model=dataclasses.replace(flags.model, model_name_or_path=folder))
 
 
 def _judge(

@@ -37,7 +37,7 @@ def run_seeds(
     Returns the metrics of the run that was taken, with ``seeds``: what each run gave, the spread, which was taken and
     why. Raises ``InputError`` where the folder holds something else.
     """
-    _mark_running(args, replace_other)
+    mark_running(args, "seeds", args.seeds, replace_other=replace_other, may_change=True)
     runs = []
     for number, seed in enumerate(args.seeds, start=1):
         if args.should_log:
@@ -78,13 +78,19 @@ def summarize_seeds(seeds: Sequence[int], runs: Sequence[dict[str, Any]], kind: 
     }
 
 
-def _mark_running(args: PairTrainingArguments, replace_other: bool) -> None:
-    """Refuse a folder of something else, and mark this one; a seed's run compares itself with its own folder."""
-    record = read_record(args.output_dir)
-    identity = {"seeds": args.seeds}
-    if record is None or "seeds" not in record.get("identity", {}):
-        open_run(args.output_dir, identity, overwrite=args.overwrite_output_dir, replace_other=replace_other)
-        record = {"stage": "pairs", "identity": identity}
+def mark_running(
+    args: PairTrainingArguments, name: str, value: Any, *, replace_other: bool, may_change: bool = False
+) -> None:
+    """Refuse a folder of something else, and mark this one as that of the runs ``{name: value}`` below it.
+
+    Each of these runs compares itself with its own folder. With ``may_change`` there may be other runs beside them.
+    """
+    record = read_record(args.output_dir) or {}
+    there = record.get("identity", {})
+    if name not in there or (there[name] != value and not may_change):
+        opened = {**there, name: value} if name in there else {name: value}
+        open_run(args.output_dir, opened, overwrite=args.overwrite_output_dir, replace_other=replace_other)
+        record = {"stage": "pairs", "identity": {name: value}}
     if args.should_save:
         write_record(args.output_dir, {**record, "status": RUNNING})
 

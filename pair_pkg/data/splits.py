@@ -103,7 +103,7 @@ def split_by_component(
     each quintile), so that every split has about the label shares of the whole. Every split asks for at least one
     pair of each class.
 
-    Raises ``InputError`` where a split stays empty or, for integer labels, has a single class.
+    Raises ``InputError`` where a split stays empty or, for integer labels of several classes, has a single one.
     """
     if min(fractions.values()) <= 0 or abs(sum(fractions.values()) - 1) > 1e-6:
         raise InputError(f"split fractions {fractions}: each must be above 0, and their sum 1; mend the fractions")
@@ -209,7 +209,8 @@ def _refuse_poor_split(name: str, rows: np.ndarray, labels: np.ndarray | None, c
     origin = f"{len(component)} pairs in {component.max() + 1} components of shared texts"
     if not len(rows):
         raise InputError(f"split '{name}' is empty, cut from {origin}; {cure}")
-    if labels is not None and np.issubdtype(labels.dtype, np.integer) and len(np.unique(labels[rows])) < 2:
+    are_classes = labels is not None and np.issubdtype(labels.dtype, np.integer)
+    if are_classes and len(np.unique(labels[rows])) < min(2, len(np.unique(labels))):
         raise InputError(f"split '{name}' has a single class in its {len(rows)} pairs, cut from {origin}; {cure}")
 
 

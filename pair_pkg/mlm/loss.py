@@ -37,6 +37,11 @@ def score_rows(outputs: MaskedLMOutput, labels: Tensor, rows: Tensor, row_of_lab
     return {"row": rows, **sums}
 
 
+def metric_names(loss_only: bool) -> set[str]:
+    """The names of what ``perplexity_metrics`` measures."""
+    return {"loss", "perplexity", "predicted_tokens"} | (set() if loss_only else {"accuracy"})
+
+
 def perplexity_metrics(columns: dict[str, np.ndarray]) -> dict[str, float]:
     """Metrics of an evaluation from the sums of its rows, (R,) each, in the order of the rows.
 

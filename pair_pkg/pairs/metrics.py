@@ -86,6 +86,16 @@ def compute_pair_metrics(kind: str, predictions, labels, threshold: float | None
     return _score_metrics(predictions, labels.astype(np.float64))
 
 
+def metric_names(kind: str) -> set[str]:
+    """The names of what ``compute_pair_metrics`` measures on pairs that define everything.
+
+    >>> sorted(metric_names("scores"))
+    ['mean_squared_error', 'pearson', 'spearman']
+    """
+    predictions = np.eye(2) if kind == CLASSES else np.array([0.0, 1.0])
+    return set(compute_pair_metrics(kind, predictions, np.array([0, 1]))) - {"undefined"}
+
+
 def format_accuracy(correct: int, total: int) -> str:
     """Write an accuracy so that it can be checked by hand.
 

@@ -16,7 +16,7 @@ from pair_pkg.data.tokens import TokenStore, open_cache, ordinary_ids, special_a
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
-from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
+from pair_pkg.mlm.loss import masked_lm_loss, metric_names, perplexity_metrics, score_rows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.preview import preview_rows
 from pair_pkg.modeling.loading import carry_pooler, load_model, load_tokenizer
@@ -27,6 +27,7 @@ from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
 from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows, training_source, validation_source
 from pair_pkg.stages.lifecycle import (
     begin_stage,
+    check_best_metric,
     dry_run,
     finish_stage,
     load_named_config,
@@ -72,6 +73,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     """Run stage 1 into ``output_dir`` and return its metrics; a finished run is not run again."""
     corpus, args = flags.corpus, flags.training
     _refuse_unclear_model(flags.model, flags.scratch)
+    check_best_metric(args, metric_names(args.prediction_loss_only))
     source = training_source(corpus, flags.model.token)
     validation = validation_source(corpus, flags.model.token)
     tokenizer = _tokenizer(flags, source)

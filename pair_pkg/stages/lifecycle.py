@@ -1,13 +1,14 @@
 """What both stages do around their training: the start, the folder, the dry run, the end."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.tokens import tokenizer_fingerprint
+from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import (
     check_max_seq_length,
     check_vocabulary,
@@ -98,6 +99,13 @@ def dry_run(
         cost = measure_cost(trainer)
         announce(*cost.describe(), *preview(trainer), "dry run: nothing was trained and nothing written")
     return {"steps": cost.steps, "seconds": cost.seconds, "peak_bytes": cost.peak_bytes}
+
+
+def check_best_metric(args: StageTrainingArguments, names: Collection[str]) -> None:
+    """Refuse a metric to choose the best checkpoint by that no evaluation measures. Raises ``InputError``."""
+    wanted = args.metric_for_best_model
+    if wanted is not None and wanted.removeprefix("eval_") not in names:
+        raise InputError(f"--metric_for_best_model {wanted}: is not measured; take one of {', '.join(sorted(names))}")
 
 
 def begin_stage(args: StageTrainingArguments, record: dict[str, Any], opened: Opened) -> None:

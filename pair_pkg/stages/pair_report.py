@@ -69,8 +69,8 @@ def symmetry_lines(metrics: dict[str, Any]) -> list[str]:
     )
     if "flipped" not in gap:
         return [f"{line.replace('p(', 'score(')}; their average is the score"]
-    flipped = f"{gap['flipped']} of {metrics['test']['total']} verdicts"
-    return [f"{line}; one order alone would turn {flipped}, their average is the score"]
+    flipped = f"{gap['flipped']} of {metrics['test']['total']} pairs"
+    return [f"{line}; {flipped} would get another verdict in the other order, so their average is the score"]
 
 
 def _reason(decision: Decision) -> str:

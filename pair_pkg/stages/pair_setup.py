@@ -10,10 +10,17 @@ from pair_pkg.columns import TRAIN
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.modeling.normalization import with_nfkc
+from pair_pkg.pairs.metrics import metric_names
 from pair_pkg.records import fingerprint, read_record
 from pair_pkg.stages.arguments.architecture import CROSS_ENCODER
 from pair_pkg.stages.arguments.pairs import PairFlags
-from pair_pkg.stages.lifecycle import load_named_config, load_named_tokenizer, settle_config, shared_identity
+from pair_pkg.stages.lifecycle import (
+    check_best_metric,
+    load_named_config,
+    load_named_tokenizer,
+    settle_config,
+    shared_identity,
+)
 from pair_pkg.stages.pairs_data import PairSplits, check_unknown
 
 DEFAULT_MAX_SEQ_LENGTH = 256
@@ -34,6 +41,7 @@ class PairSetup:
 
 def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
     """Load what is to be started from, and fill in what the flags leave open. Raises ``InputError``."""
+    check_best_metric(flags.training, {"loss", *metric_names(data.scheme.kind)})
     tokenizer, config = load_named_tokenizer(flags.model), load_named_config(flags.model)
     if flags.pairs.text_normalization == "nfkc":
         tokenizer = with_nfkc(tokenizer)

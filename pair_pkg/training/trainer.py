@@ -16,7 +16,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from pair_pkg.data.batches import EvaluationSampler, TrainSampler
-from pair_pkg.errors import TrainingFailure
+from pair_pkg.errors import InputError, TrainingFailure, one_line
 from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.weights import ResultWeights
 
@@ -186,6 +186,25 @@ class StageTrainer(Trainer):
         return _in_row_order(_gather(scored))
 
     # ---- checkpoints ----
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        try:
+            super().init_hf_repo(token, private)
+        except Exception as error:  # only the Hub's client runs here, and its network errors share no base
+            raise InputError(
+                "--push_to_hub: the repository cannot be opened "
+                f"({type(error).__name__}: {one_line(str(error))[:200]}); "
+                "check --hub_model_id, --hub_token and the network, or leave it out"
+            ) from error
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return super()._determine_best_metric(metrics, trial)
+        except KeyError as error:  # a known metric that these pairs do not define
+            raise InputError(
+                f"--metric_for_best_model {self.args.metric_for_best_model}: the validation pairs do not define it; "
+                f"take one of {', '.join(name.removeprefix('eval_') for name in metrics if name.startswith('eval_'))}"
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The library's files, but for ``training_args.bin``: a pickle, and it holds the Hub token in clear."""

@@ -2,19 +2,26 @@
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer
 
 from pair_pkg.data.tables import read_table
 from pair_pkg.errors import InputError
 from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import compute_pair_metrics
+from pair_pkg.pairs.scorer import load_scorer
 from pair_pkg.stages import finetune
 from pair_pkg.stages.predictions import read_predictions
+
+ROOT = Path(__file__).parents[2]
 
 
 def write_pairs(path, rows, header=("sentence1", "sentence2", "label")):
@@ -198,3 +205,72 @@ def test_an_evaluation_keeps_the_decision_of_its_checkpoint(words, tmp_path, pai
 def test_a_decision_that_makes_no_sense_is_refused(words, tmp_path, more, message):
     with pytest.raises(InputError, match=message):
         finetune.main(words(tmp_path / "out", *more))
+
+
+def test_a_metric_that_is_not_measured_is_refused_before_training(words, tmp_path):
+    flags = ["--metric_for_best_model=f2", "--load_best_model_at_end", "--save_strategy=epoch"]
+    with pytest.raises(InputError, match="--metric_for_best_model f2: is not measured; take one of accuracy, aver"):
+        finetune.main(words(tmp_path / "out", *flags))
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_best_checkpoint_is_chosen_by_a_metric_with_or_without_its_prefix(words, tmp_path):
+    flags = ["--metric_for_best_model=eval_f1", "--load_best_model_at_end", "--save_strategy=epoch"]
+    metrics = finetune.main(words(tmp_path / "out", *flags))
+    assert metrics["decision"]["temperature"] > 0
+
+
+def test_a_hub_that_does_not_answer_is_one_line(words, tmp_path, monkeypatch):
+    def refuse(self, token=None, private=None):
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr(Trainer, "init_hf_repo", refuse)
+    with pytest.raises(InputError, match="--push_to_hub: the repository .*ConnectionError: no route to"):
+        finetune.main(words(tmp_path / "out", "--push_to_hub"))
+
+
+@pytest.mark.parametrize("label", [None, 1, "yes"])
+def test_positive_pairs_need_no_label_where_the_batch_gives_the_negatives(words, tmp_path, tiny_pairs, label):
+    rows = [(*tiny_pairs[row], *([] if label is None else [label])) for row in range(60)]
+    header = ("sentence1", "sentence2", "label")[: len(rows[0])]
+    file = write_pairs(tmp_path / "positives.csv", rows, header)
+    flags = ["--architecture=bi_encoder", "--loss=multiple_negatives_ranking"]
+    metrics = finetune.main(words(tmp_path / "out", *flags, train_file=file))
+    assert metrics["test"]["accuracy"] is None and metrics["test"]["undefined"]["f1"] == "there is no threshold"
+    assert "decision" not in metrics and not (tmp_path / "out" / "decision.json").exists()
+    with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8") as written:
+        rows = list(csv.DictReader(written))
+    assert [row["prediction"] for row in rows] == [""] * 6
+    assert all(row["score"] == row["raw_score"] and -1 <= float(row["score"]) <= 1 for row in rows)
+    with pytest.raises(InputError, match="no column named label|only one label"):
+        finetune.main(words(tmp_path / "other", train_file=file))
+
+
+def test_positive_pairs_are_decided_by_validation_pairs_of_both_labels(words, tmp_path, tiny_pairs, pairs):
+    file = write_pairs(tmp_path / "positives.csv", tiny_pairs[120:180], ("sentence1", "sentence2"))
+    flags = ["--architecture=bi_encoder", "--loss=multiple_negatives_ranking", f"--validation_file={pairs}"]
+    metrics = finetune.main(words(tmp_path / "out", *flags, train_file=file))
+    assert 0 < metrics["decision"]["threshold"] < 1 and metrics["test_split"] == "validation"
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_scores_of_one(words, tmp_path, tiny_pairs):
+    """Whatever is trained, judged and written with two processes is what one process makes of the same weights."""
+    new = write_pairs(tmp_path / "new.csv", tiny_pairs[:23], ("sentence1", "sentence2"))
+    predict = ["--do_predict", f"--predict_file={new}"]
+    for flags in (
+        words(tmp_path / "out", "--do_train", "--do_eval", *predict, "--ddp_backend=gloo"),
+        [f"--model_name_or_path={tmp_path / 'out'}", f"--output_dir={tmp_path / 'two'}", *predict, "--use_cpu"],
+    ):
+        run = subprocess.run(
+            [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+             str(ROOT / "run_pair_cls.py"), *flags],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr[-3000:]
+    scorer = load_scorer(str(tmp_path / "out"), device="cpu")
+    test, expected = read_predictions(tmp_path / "out"), scorer.score(*zip(*tiny_pairs[:23]))
+    np.testing.assert_allclose(scorer.predict(test.sentence1, test.sentence2).probabilities, test.scores, atol=1e-5)
+    for folder in ("out", "two"):
+        written = [row.values for row in read_table(tmp_path / folder / "predictions.csv", header=True)]
+        np.testing.assert_allclose([float(row["raw_score"]) for row in written], expected, atol=1e-5)

@@ -2,7 +2,7 @@
 
 # B pairs of a batch, C outputs, R pairs of an evaluation
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -45,7 +45,19 @@ def pair_loss(kind: LabelKind, class_weights: Sequence[float] = (), focal_gamma:
     labels lie (BERT, 2019, regresses STS-B so). Without ``num_items_in_batch`` the mean over this batch. Weights of
     the classes and a focal gamma are for classes (see ``balance_losses``).
     """
-    return partial(_normalized_loss, kind=kind, class_weights=class_weights, focal_gamma=focal_gamma)
+    return partial(_normalized_loss, losses=balanced_pair_losses(kind, class_weights, focal_gamma))
+
+
+def balanced_pair_losses(
+    kind: LabelKind, class_weights: Sequence[float] = (), focal_gamma: float = 0.0
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The losses that ``pair_loss`` sums: (B, C) and targets (B,) -> (B,)."""
+
+    def losses(logits: Tensor, labels: Tensor) -> Tensor:
+        plain = pair_losses(kind, logits, labels)
+        return plain if kind == "scores" else balance_losses(plain, labels, class_weights, focal_gamma)
+
+    return losses
 
 
 def pair_losses(kind: LabelKind, logits: Tensor, labels: Tensor) -> Tensor:
@@ -115,14 +127,10 @@ def _normalized_loss(
     labels: Tensor,
     num_items_in_batch: Tensor | int | None = None,
     *,
-    kind: LabelKind,
-    class_weights: Sequence[float],
-    focal_gamma: float,
+    losses: Callable[[Tensor, Tensor], Tensor],
 ) -> Tensor:
-    losses = pair_losses(kind, outputs.logits, labels)
-    if kind != "scores":
-        losses = balance_losses(losses, labels, class_weights, focal_gamma)
-    return losses.sum() / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+    total = losses(outputs.logits, labels).sum()
+    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 def own_range(scheme: LabelScheme, scores: Tensor) -> Tensor:

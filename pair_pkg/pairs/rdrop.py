@@ -18,7 +18,7 @@ COPIES = 2
 def rdrop_loss(kind: LabelKind, alpha: float, losses: Callable[[Tensor, Tensor], Tensor]) -> LossFunction:
     """The ``compute_loss_func`` of a batch that holds each pair twice, its two copies next to each other.
 
-    ``losses`` gives the loss of each pair, (B, C) and targets (B,) -> (B,). A pair's loss is the mean of its two
+    ``losses`` gives the loss of each pair (see ``balanced_pair_losses``). A pair's loss is the mean of its two
     copies' and ``alpha`` x ``distance`` of their predictions; of an optimizer step it is the mean over its pairs.
     """
 

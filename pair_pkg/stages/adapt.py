@@ -22,6 +22,7 @@ from pair_pkg.mlm.preview import preview_rows
 from pair_pkg.modeling.loading import carry_pooler, load_model, load_tokenizer
 from pair_pkg.modeling.scratch import build_config, build_masked_lm, train_tokenizer
 from pair_pkg.records import fingerprint
+from pair_pkg.stages.aids import add_aids
 from pair_pkg.stages.arguments.mlm import MlmFlags
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
 from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows, training_source, validation_source
@@ -106,6 +107,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         "identity": identity,
         "base_model": flags.model.model_name_or_path,
         "max_seq_length": max_seq_length,
+        "aids": flags.layers.given(),
         "corpus": rows.accounting,
     }
     begin_stage(args, record, opened)
@@ -202,6 +204,7 @@ def _identity(
         "max_train_samples": corpus.max_train_samples,
         "max_eval_samples": corpus.max_eval_samples,
         "do_eval": args.do_eval,
+        **flags.layers.given(),
     }
 
 
@@ -226,6 +229,7 @@ def _trainer(model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFa
         compute_loss_func=masked_lm_loss,
         score_batch=score_batch,
         row_metrics=perplexity_metrics,
+        **add_aids(model, args, flags.layers),
     )
 
 

@@ -13,6 +13,7 @@ from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
 from pair_pkg.pairs.decision import Decision, save_decision
 from pair_pkg.pairs.symmetry import asymmetry
+from pair_pkg.stages.aids import refuse_misfits
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.fold_runs import run_folds
 from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
@@ -75,7 +76,9 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
 def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> PairFlags:
     """The flags of stage 2. Raises ``InputError``."""
     types = tuple(PairFlags.__annotations__.values())
-    return PairFlags(*parse_arguments(types, argv, program="run_pair_cls.py", description=DESCRIPTION, place=place))
+    flags = PairFlags(*parse_arguments(types, argv, program="run_pair_cls.py", description=DESCRIPTION, place=place))
+    refuse_misfits(flags.architecture, flags.layers, flags.aids)
+    return flags
 
 
 def finetune(flags: PairFlags, data: PairSplits, *, replace_other: bool = False) -> dict[str, Any]:

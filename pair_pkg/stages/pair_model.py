@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 from torch.utils.data import Dataset
@@ -27,6 +28,7 @@ class PairModel:
     save: Callable[[StageTrainer], None]  # the finished model into the run's folder
     both_orders: bool  # whether evaluation rows are the pairs and then the pairs swapped
     are_cosines: bool  # what a score of binary labels is: a cosine, or a logit margin
+    aids: dict[str, Any] = field(default_factory=dict)  # of ``add_aids``: what the trainer is given beside
 
     def build_trainer(
         self,
@@ -45,6 +47,7 @@ class PairModel:
             compute_loss_func=self.loss,
             score_batch=self.score_batch,
             row_metrics=self.row_metrics,
+            **self.aids,
         )
 
 

@@ -65,6 +65,8 @@ def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
         "labels": data.scheme.to_json(),
         "augment_graph": flags.pairs.augment_graph,
         "text_normalization": flags.pairs.text_normalization,
+        **flags.layers.given(),
+        **flags.aids.given(),
         **{f"{name}_pairs": _fingerprint(pairs) for name, pairs in data.splits.items()},
     }
     return PairSetup(architecture, settings, data.scheme, tokenizer, config, max_seq_length, identity)
@@ -81,6 +83,7 @@ def begin_record(flags: PairFlags, setup: PairSetup, data: PairSplits) -> dict[s
         "lineage": lineage and {name: lineage.get(name) for name in ("stage", "base_model", "lineage")},
         "architecture": setup.architecture,
         "settings": setup.settings,
+        "aids": flags.layers.given() | flags.aids.given(),
         "labels": setup.scheme.to_json(),
         "max_seq_length": setup.max_seq_length,
         "pairs": data.accounting,

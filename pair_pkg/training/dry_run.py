@@ -46,10 +46,8 @@ def measure_cost(trainer: StageTrainer) -> Cost:
         batch = trainer._prepare_inputs(next(batches))
         tokens.append(count_tokens(batch))
         begin = time.perf_counter()
-        labels = batch.pop("labels")
         with trainer.accelerator.autocast():
-            loss = trainer.compute_loss_func(model(**batch), labels)
-        loss.backward()
+            trainer.training_step(model, batch, torch.tensor(len(batch["labels"]), device=args.device))
         model.zero_grad()
         if torch.cuda.is_available():
             torch.cuda.synchronize()

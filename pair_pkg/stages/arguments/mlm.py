@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pair_pkg.errors import InputError
+from pair_pkg.stages.arguments.aids import LayerArguments
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
 
@@ -106,4 +107,5 @@ class MlmFlags(NamedTuple):
     corpus: CorpusArguments
     model: ModelArguments
     scratch: ScratchArguments
+    layers: LayerArguments
     training: MlmTrainingArguments

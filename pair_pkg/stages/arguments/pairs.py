@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pair_pkg.errors import InputError
+from pair_pkg.stages.arguments.aids import AidArguments, LayerArguments
 from pair_pkg.stages.arguments.architecture import ArchitectureArguments
 from pair_pkg.stages.arguments.decision import DecisionArguments
 from pair_pkg.stages.arguments.model import ModelArguments
@@ -157,4 +158,6 @@ class PairFlags(NamedTuple):
     architecture: ArchitectureArguments
     decision: DecisionArguments
     model: ModelArguments
+    layers: LayerArguments
+    aids: AidArguments
     training: PairTrainingArguments

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from pair_pkg.modeling.attention import attend
-from pair_pkg.modeling.dropout import dropout
-from pair_pkg.modeling.layout import Layout, take_rows
+from pair_pkg.modeling.dropout import add_dropped, dropout
+from pair_pkg.modeling.layout import Layout, Selection, take_rows
+from pair_pkg.modeling.precision import dead_rows
 
 logger = logging.getLogger(__name__)
 
@@ -83,22 +84,32 @@ def encode_first_and_last(
 def _encode(base_model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout):
     """Hidden states behind the first layer and behind the last: (N, D) and (N, D) or (M, D)."""
     attention_dropout = attention_dropout if base_model.training else 0.0
+    num_tokens, num_rows = len(input_ids), len(input_ids) if wanted is None else len(wanted)
+    input_ids, position_ids = with_dead_rows(input_ids), with_dead_rows(position_ids)
     if type(base_model).__name__ == MODERNBERT:
-        return _encode_modernbert(base_model, input_ids, position_ids, layout, wanted, attention_dropout)
-    return _encode_bert(base_model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout)
+        states = _encode_modernbert(base_model, input_ids, position_ids, layout, wanted, attention_dropout)
+    else:
+        types = torch.zeros_like(input_ids) if token_type_ids is None else with_dead_rows(token_type_ids)
+        states = _encode_bert(base_model, input_ids, position_ids, layout, types, wanted, attention_dropout)
+    return states[0][:num_tokens], states[1][:num_rows]
 
 
-def _encode_bert(model, input_ids, position_ids, layout, token_type_ids, wanted, attention_dropout):
+def with_dead_rows(rows: Tensor) -> Tensor:
+    """(N, ...) and as many rows of zeros behind as ``dead_rows`` says; they belong to no segment and are cut off."""
+    dead = dead_rows(len(rows), rows.device)
+    return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, dead)) if dead else rows
+
+
+def _encode_bert(model, input_ids, position_ids, layout, types, wanted, attention_dropout):
     embeddings = model.embeddings
     # RoBERTa counts positions from padding_idx + 1; BERT from 0
     offset = 0 if type(model).__name__ == "BertModel" else embeddings.padding_idx + 1
-    types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
     hidden = (
         embeddings.word_embeddings(input_ids)
         + embeddings.position_embeddings(position_ids + offset)
         + embeddings.token_type_embeddings(types)
     )
-    hidden = _drop(embeddings.dropout, embeddings.LayerNorm(hidden))
+    hidden = dropout(embeddings.LayerNorm(hidden), embeddings.dropout.p, embeddings.dropout.training)
     first, layers = None, model.encoder.layer
     for layer in layers:
         hidden = _bert_layer(layer, hidden, layout, wanted if layer is layers[-1] else None, attention_dropout)
@@ -109,7 +120,7 @@ def _encode_bert(model, input_ids, position_ids, layout, token_type_ids, wanted,
 def _bert_layer(layer: nn.Module, hidden: Tensor, layout: Layout, wanted: Tensor | None, attention_dropout) -> Tensor:
     """One layer: (N, D) -> (N, D), or (M, D) where only ``wanted`` rows are asked for."""
     attention = layer.attention.self
-    rows = hidden if wanted is None else take_rows(hidden, wanted)
+    rows = hidden if wanted is None else _take(hidden, wanted)
     heads = (-1, attention.num_attention_heads, attention.attention_head_size)
     if wanted is None:
         query, key, value = _project_together((attention.query, attention.key, attention.value), hidden)
@@ -126,9 +137,9 @@ def _bert_layer(layer: nn.Module, hidden: Tensor, layout: Layout, wanted: Tensor
         dropout_probability=attention_dropout,
     )
     output = layer.attention.output
-    rows = output.LayerNorm(_drop(output.dropout, output.dense(context.flatten(1))) + rows)
+    rows = output.LayerNorm(_add_dropped(output.dropout, output.dense(context.flatten(1)), rows))
     output = layer.output
-    return output.LayerNorm(_drop(output.dropout, output.dense(layer.intermediate(rows))) + rows)
+    return output.LayerNorm(_add_dropped(output.dropout, output.dense(layer.intermediate(rows)), rows))
 
 
 def _project_together(linears: tuple[nn.Module, ...], hidden: Tensor) -> tuple[Tensor, ...]:
@@ -163,7 +174,7 @@ def _modernbert_layer(layer, hidden: Tensor, layout: Layout, rotation, wanted: T
     local = attention.sliding_window is not None
     early = wanted is not None and not local
     context = _attend(
-        take_rows(query, wanted) if early else query,
+        _take(query, wanted) if early else query,
         key,
         value,
         layout.select(wanted) if early else layout,
@@ -173,17 +184,21 @@ def _modernbert_layer(layer, hidden: Tensor, layout: Layout, rotation, wanted: T
         window=attention.sliding_window - 1 if local else None,  # the module stores the reach + 1
     )
     if wanted is not None:
-        hidden = take_rows(hidden, wanted)
-        context = context if early else take_rows(context, wanted)
+        hidden = _take(hidden, wanted)
+        context = context if early else _take(context, wanted)
     hidden = hidden + attention.out_drop(attention.Wo(context.flatten(1)))
     return hidden + layer.mlp(layer.mlp_norm(hidden))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, *layouts: Layout, **settings) -> Tensor:
+def _take(rows: Tensor, wanted: Tensor) -> Tensor:
+    return with_dead_rows(take_rows(rows, wanted))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, *layouts: Layout | Selection, **settings) -> Tensor:
     """Attention in the precision that the projections came in: autocast would send the softmax back to float32."""
     with torch.autocast(query.device.type, enabled=False):
         return attend(query, key.to(query.dtype), value.to(query.dtype), *layouts, **settings)
 
 
-def _drop(module: nn.Dropout, values: Tensor) -> Tensor:
-    return dropout(values, module.p, module.training)
+def _add_dropped(module: nn.Dropout, values: Tensor, residual: Tensor) -> Tensor:
+    return add_dropped(values, residual, module.p, module.training)

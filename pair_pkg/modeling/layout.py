@@ -6,7 +6,7 @@ neighbouring segments of like length form a group that is padded inside attentio
 
 # N tokens of the batch, S segments, G segments of one group, W width (longest segment) of a group
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -15,21 +15,25 @@ import torch
 from torch import Tensor
 
 # Padded query-key products that a group may waste before another group is cheaper: on two Zen 4 cores a group
-# costs about 1 ms of calls in a layer, forward and backward, and 10,000 products as much (2026-11-23).
-MAX_WASTED_PRODUCTS = 10_000
+# costs about 1 ms of calls in a layer, forward and backward, and 10,000 products as much (2026-11-23). On a GPU the
+# calls of a group are about 15 kernels of 10 microseconds, and a product costs about 0.1 ns (by arithmetic: 12 heads,
+# 300 bytes of scores and their gradients at 3 TB/s).
+MAX_WASTED_PRODUCTS, MAX_WASTED_PRODUCTS_GPU = 10_000, 1_000_000
 
 
 @dataclass(frozen=True)
 class Group:
     """Consecutive segments seen as one rectangle of ``num_segments`` rows, ``width`` wide."""
 
-    start: int  # first token in the flat batch
-    stop: int
     lengths: tuple[int, ...]
 
     @property
     def num_segments(self) -> int:
         return len(self.lengths)
+
+    @cached_property
+    def num_tokens(self) -> int:
+        return sum(self.lengths)
 
     @cached_property
     def width(self) -> int:
@@ -42,7 +46,7 @@ class Group:
 
     @cached_property
     def slots(self) -> Tensor:
-        """Place of each token in the flattened rectangle: (stop - start,) long."""
+        """Place of each token in the flattened rectangle: (num_tokens,) long."""
         return self.real.flatten().nonzero().squeeze(1)
 
     @cached_property
@@ -52,29 +56,23 @@ class Group:
 
 
 class Layout:
-    """The segments of a flat batch.
+    """The segments of a flat batch. Segments sorted by length waste least."""
 
-    ``boundaries`` are the segment numbers at which a group ends; left out, they are chosen by length. Segments
-    sorted by length waste least. A layout of queries takes the boundaries of its keys.
-    """
-
-    def __init__(self, lengths: Sequence[int], boundaries: Sequence[int] | None = None):
+    def __init__(self, lengths: Sequence[int]):
         self.lengths = list(lengths)
-        self.boundaries = group_boundaries(self.lengths) if boundaries is None else list(boundaries)
         self._cumulative: dict[torch.device, Tensor] = {}
-
-    @cached_property
-    def groups(self) -> list[Group]:
-        groups, segment, start = [], 0, 0
-        for boundary in self.boundaries:
-            lengths = tuple(self.lengths[segment:boundary])
-            groups.append(Group(start, start + sum(lengths), lengths))
-            segment, start = boundary, start + sum(lengths)
-        return groups
+        self._groups: dict[str, list[Group]] = {}
 
     @cached_property
     def max_length(self) -> int:
         return max(self.lengths)
+
+    def groups(self, device_type: str) -> list[Group]:
+        """The segments as rectangles, as few as pay on a type of device."""
+        if device_type not in self._groups:
+            max_wasted = MAX_WASTED_PRODUCTS if device_type == "cpu" else MAX_WASTED_PRODUCTS_GPU
+            self._groups[device_type] = _cut_groups(self.lengths, group_boundaries(self.lengths, max_wasted))
+        return self._groups[device_type]
 
     def cumulative(self, device: torch.device) -> Tensor:
         """Start of each segment and the end of the last: (S + 1,) int32, as variable-length attention wants it."""
@@ -83,27 +81,46 @@ class Layout:
             self._cumulative[device] = starts.to(device, non_blocking=True)
         return self._cumulative[device]
 
-    def select(self, wanted: Tensor) -> "Layout":
+    def select(self, wanted: Tensor) -> "Selection":
         """The layout of some tokens only: ``wanted`` (M,) are ascending positions in the flat batch."""
-        ends = torch.tensor(list(accumulate(self.lengths)), device=wanted.device)
-        counts = torch.searchsorted(wanted, ends).cpu().tolist()
-        return Layout([after - before for before, after in zip([0, *counts], counts)], self.boundaries)
+        return Selection(self, wanted)
 
 
-def group_boundaries(lengths: Sequence[int], max_wasted: int = MAX_WASTED_PRODUCTS) -> list[int]:
-    """End (exclusive) of each group, closed before its padding costs more than another group.
+class Selection:
+    """The layout of some tokens of a flat batch, in the groups of the whole; no length is read from the device."""
 
-    >>> group_boundaries([128, 128, 127, 30, 30])
+    def __init__(self, whole: Layout, wanted: Tensor):
+        self.whole = whole
+        self.wanted = wanted
+        self.max_length = whole.max_length  # a bound, which is all that attention asks for
+
+    def groups(self, device_type: str) -> list[Group]:
+        counts = self.cumulative(self.wanted.device).diff().tolist()
+        return _cut_groups(counts, accumulate(group.num_segments for group in self.whole.groups(device_type)))
+
+    def cumulative(self, device: torch.device) -> Tensor:
+        return torch.searchsorted(self.wanted, self.whole.cumulative(device), out_int32=True)
+
+
+def _cut_groups(lengths: Sequence[int], boundaries: Iterable[int]) -> list[Group]:
+    ends = [0, *boundaries]
+    return [Group(tuple(lengths[first:end])) for first, end in zip(ends, ends[1:])]
+
+
+def group_boundaries(lengths: Sequence[int], max_wasted: int) -> list[int]:
+    """End (exclusive) of each group, closed before its padding wastes more than ``max_wasted`` products.
+
+    >>> group_boundaries([128, 128, 127, 30, 30], 10_000)
     [3, 5]
     """
     boundaries: list[int] = []
-    first = 0
-    for segment in range(1, len(lengths)):
-        group = lengths[first : segment + 1]
-        widest = max(group)
-        if sum(widest * widest - length * length for length in group) > max_wasted:
+    size = widest = squares = 0
+    for segment, length in enumerate(lengths):
+        widest = max(widest, length)
+        if (size + 1) * widest * widest - squares - length * length > max_wasted:
             boundaries.append(segment)
-            first = segment
+            size, widest, squares = 0, length, 0
+        size, squares = size + 1, squares + length * length
     return [*boundaries, len(lengths)] if lengths else []
 
 

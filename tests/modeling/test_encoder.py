@@ -48,9 +48,9 @@ def stock_hidden(model, input_ids, lengths):
     return torch.cat([model(part.unsqueeze(0)).last_hidden_state[0] for part in input_ids.split(lengths)])
 
 
-@pytest.mark.parametrize("explicit", [True, False])
-def test_hidden_states_and_gradients_equal_the_stock_forward(model, explicit, monkeypatch):
-    monkeypatch.setattr("pair_pkg.modeling.attention.MAX_EXPLICIT_WIDTH", 10_000 if explicit else 0)
+@pytest.mark.parametrize("plain", [True, False])
+def test_hidden_states_and_gradients_equal_the_stock_forward(model, plain, monkeypatch):
+    monkeypatch.setattr("pair_pkg.modeling.attention._plain_products_serve", lambda *_: plain)
     input_ids, position_ids = flat_batch(LENGTHS)
     weights = torch.randn(sum(LENGTHS), 32, generator=torch.Generator().manual_seed(2)) / sum(LENGTHS)  # a mean loss
     (stock_hidden(model, input_ids, LENGTHS) * weights).sum().backward()
@@ -95,10 +95,12 @@ def test_token_types_reach_bert():
 
 
 def test_groups_close_before_their_padding_costs_more_than_a_call():
-    assert group_boundaries([128] * 40) == [40]
-    assert group_boundaries([512, 500, 20]) == [1, 2, 3]
-    assert group_boundaries([512, 511, 20]) == [2, 3]
-    assert group_boundaries([]) == []
+    assert group_boundaries([128] * 40, 10_000) == [40]
+    assert group_boundaries([512, 500, 20], 10_000) == [1, 2, 3]
+    assert group_boundaries([512, 511, 20], 10_000) == [2, 3]
+    assert group_boundaries([511, 512, 20], 10_000) == [2, 3]
+    assert group_boundaries([512, 500, 20], 1_000_000) == [3]
+    assert group_boundaries([], 10_000) == []
 
 
 def test_a_class_without_a_flat_forward_says_why():

@@ -5,10 +5,11 @@ The instance keeps its class and weights, so what it saves is a plain transforme
 
 # N tokens, M predicted tokens, V vocabulary, S segments, T the longest
 
-from torch import Tensor, nn
-from transformers.modeling_outputs import MaskedLMOutput
+from dataclasses import dataclass
 
-from pair_pkg.modeling.encoder import bind_forward, encode, why_not_flat
+from torch import Tensor, nn
+
+from pair_pkg.modeling.encoder import bind_forward, encode, why_not_flat, with_dead_rows
 from pair_pkg.modeling.layout import Layout
 
 # Where the supported classes keep their head: (hidden states of rows) -> (logits of rows)
@@ -19,6 +20,17 @@ HEADS = {
     "CamembertForMaskedLM": lambda model, rows: model.lm_head(rows),
     "ModernBertForMaskedLM": lambda model, rows: model.decoder(model.head(rows)),
 }
+
+
+@dataclass
+class PredictedLogits:
+    """What a bound model gives.
+
+    No mapping, as the library's outputs are: of these accelerate converts every tensor to float32, and (M, V) in
+    float32 and back is the costliest copy of a small encoder's step.
+    """
+
+    logits: Tensor  # (M, V) in the precision of the products; rows behind those asked for are dead
 
 
 def bind_sparse_forward(model: nn.Module, attention_dropout: float = 0.0, why_stock: str | None = None) -> bool:
@@ -33,15 +45,15 @@ def bind_sparse_forward(model: nn.Module, attention_dropout: float = 0.0, why_st
     return bind_forward(model, _flat_forward, _padded_forward, reason, attention_dropout)
 
 
-def _flat_forward(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor) -> MaskedLMOutput:
+def _flat_forward(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor) -> PredictedLogits:
     """(N,) tokens -> logits (M, V) at ``predicted`` (M,)."""
     rows = encode(
         self.base_model, input_ids, position_ids, layout, wanted=predicted, attention_dropout=self.attention_dropout
     )
-    return MaskedLMOutput(logits=HEADS[type(self).__name__](self, rows))
+    return PredictedLogits(logits=HEADS[type(self).__name__](self, with_dead_rows(rows)))
 
 
-def _padded_forward(self, input_ids: Tensor, attention_mask: Tensor, predicted: Tensor) -> MaskedLMOutput:
+def _padded_forward(self, input_ids: Tensor, attention_mask: Tensor, predicted: Tensor) -> PredictedLogits:
     """(S, T) tokens -> logits (M, V) at ``predicted`` (M,) of the flattened (S * T)."""
     logits = type(self).forward(self, input_ids=input_ids, attention_mask=attention_mask).logits
-    return MaskedLMOutput(logits=logits.flatten(0, 1)[predicted])
+    return PredictedLogits(logits=logits.flatten(0, 1)[predicted])

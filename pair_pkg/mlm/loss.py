@@ -6,32 +6,74 @@ import math
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from transformers.modeling_outputs import MaskedLMOutput
 
 from pair_pkg.errors import TrainingFailure
+from pair_pkg.mlm.head import PredictedLogits
+
+# Logits in float32 at a time: on a CPU what its caches hold, on a GPU what keeps it busy (half a gigabyte).
+ELEMENTS_AT_A_TIME, ELEMENTS_AT_A_TIME_GPU = 1 << 19, 1 << 27
 
 
-def masked_lm_loss(outputs: MaskedLMOutput, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+def masked_lm_loss(outputs: PredictedLogits, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
     """Sum of the token losses over the number of predicted tokens in the whole step, all micro-batches and processes.
 
     ``outputs.logits`` (M, V) and ``labels`` (M,). Without ``num_items_in_batch`` the mean over this batch.
     """
-    total = F.cross_entropy(outputs.logits.float(), labels, reduction="sum")
+    total = token_losses(outputs.logits, labels).sum()
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
-def score_rows(outputs: MaskedLMOutput, labels: Tensor, rows: Tensor, row_of_label: Tensor, loss_only: bool) -> dict:
+def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each token in float32, whatever the type of ``logits``: (M, V), (M,) -> (M,).
+
+    Rows of ``logits`` behind the last label are dead: their gradient is zero. Some rows at a time, so that a few of
+    them are all that ever lies in float32: M x V of them would be written to memory and read again six times, forward
+    and backward.
+    """
+    return _TokenLosses.apply(logits, labels)
+
+
+class _TokenLosses(torch.autograd.Function):
+    """log(sum(exp(logits))) - logits[label], and its gradient softmax(logits) - onehot(label)."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, labels: Tensor) -> Tensor:
+        normalizers = torch.empty(len(labels), dtype=torch.float32, device=logits.device)
+        for rows in _slices(len(labels), logits):
+            torch.logsumexp(logits[rows].float(), dim=1, out=normalizers[rows])
+        ctx.save_for_backward(logits, labels, normalizers)
+        return normalizers - logits[: len(labels)].gather(1, labels.unsqueeze(1)).squeeze(1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        logits, labels, normalizers = ctx.saved_tensors
+        result = torch.empty_like(logits)
+        result[len(labels) :] = 0
+        for rows in _slices(len(labels), logits):
+            part = (logits[rows] - normalizers[rows].unsqueeze(1)).exp_()  # softmax, float32
+            part.mul_(gradient[rows].unsqueeze(1))
+            part.scatter_add_(1, labels[rows].unsqueeze(1), -gradient[rows].unsqueeze(1))
+            result[rows] = part
+        return result, None
+
+
+def _slices(count: int, logits: Tensor) -> list[slice]:
+    """The first ``count`` rows, those together that are worked on together."""
+    elements = ELEMENTS_AT_A_TIME if logits.device.type == "cpu" else ELEMENTS_AT_A_TIME_GPU
+    size = max(1, elements // logits.shape[1])
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def score_rows(outputs: PredictedLogits, labels: Tensor, rows: Tensor, row_of_label: Tensor, loss_only: bool) -> dict:
     """Sums of each row in float64: ``row``, ``loss``, ``predicted``, and ``correct`` unless ``loss_only``: (B,) each.
 
     No logits are kept beyond the batch.
     """
-    logits = outputs.logits.float()
-    losses = F.cross_entropy(logits, labels, reduction="none")
+    losses = token_losses(outputs.logits, labels)
     columns = {"loss": losses, "predicted": torch.ones_like(losses)}
     if not loss_only:
-        columns["correct"] = logits.argmax(-1) == labels
+        columns["correct"] = outputs.logits[: len(labels)].argmax(-1) == labels
     zero = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     sums = {name: zero.index_add(0, row_of_label, values.double()) for name, values in columns.items()}
     return {"row": rows, **sums}

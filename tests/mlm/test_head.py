@@ -7,8 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers import (
+    AlbertConfig,
+    AlbertForMaskedLM,
     BertConfig,
     BertForMaskedLM,
+    DebertaV2Config,
+    DebertaV2ForMaskedLM,
     DistilBertConfig,
     DistilBertForMaskedLM,
     ElectraConfig,
@@ -28,6 +32,7 @@ from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss
 from pair_pkg.mlm.masking import Masking
+from pair_pkg.modeling import encoder
 
 PAD = 1
 SMALL = dict(
@@ -51,6 +56,10 @@ STOCK = {
         )
     ),
     "electra": lambda: ElectraForMaskedLM(ElectraConfig(**SMALL, **DRY)),
+    "albert": lambda: AlbertForMaskedLM(AlbertConfig(**SMALL, **DRY, embedding_size=16)),
+    "deberta-v2": lambda: DebertaV2ForMaskedLM(
+        DebertaV2Config(**SMALL, **DRY, relative_attention=True, pos_att_type=["c2p", "p2c"])
+    ),
 }  # fmt: skip
 
 
@@ -112,6 +121,33 @@ def test_flat_equals_the_stock_forward_of_each_document(name, batches):
     model = build(FLAT[name], **DRY)
     assert bind_sparse_forward(model)
     assert_equal_loss_and_gradients(model, dense_loss(model, flat), our_loss(model, flat))
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_dead_rows_change_nothing(name, batches, monkeypatch):
+    """They are added in bfloat16; here in float32, where equality can be told."""
+    monkeypatch.setattr(encoder, "dead_rows", lambda count, device: 3 + count % 4)
+    flat, _ = batches
+    model = build(FLAT[name], **DRY)
+    assert bind_sparse_forward(model)
+    inputs = {key: value for key, value in flat.items() if key != "labels"}
+    assert len(model(**inputs).logits) > len(flat["labels"])
+    assert_equal_loss_and_gradients(model, dense_loss(model, flat), our_loss(model, flat))
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_bfloat16_is_float32_but_for_its_rounding(name, batches):
+    flat, _ = batches
+    model = build(FLAT[name], **DRY)
+    bind_sparse_forward(model)
+    exact, gradients = loss_and_gradients(model, our_loss(model, flat))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = our_loss(model, flat)
+    rounded, rounded_gradients = loss_and_gradients(model, loss)
+    assert rounded == pytest.approx(exact, rel=5e-3)
+    for key, gradient in gradients.items():
+        distance = (rounded_gradients[key] - gradient).norm()
+        assert distance < 0.05 * gradient.norm() + 1e-4, key
 
 
 @pytest.mark.parametrize("name", STOCK)

@@ -5,15 +5,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from transformers.modeling_outputs import MaskedLMOutput
+import torch.nn.functional as F
+from accelerate.utils import convert_outputs_to_fp32
 
 from pair_pkg.errors import TrainingFailure
-from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
+from pair_pkg.mlm import loss as loss_module
+from pair_pkg.mlm.head import PredictedLogits
+from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows, token_losses
 
 LOGITS = torch.tensor([[0.0, 0.0], [math.log(3), 0.0], [0.0, math.log(3)]])
 LABELS = torch.tensor([0, 0, 0])
 LOSSES = [math.log(2), math.log(4 / 3), math.log(4)]  # -log of 1/2, 3/4, 1/4
-OUTPUTS = MaskedLMOutput(logits=LOGITS)
+OUTPUTS = PredictedLogits(logits=LOGITS)
 
 
 def test_loss_is_a_sum_over_the_tokens_of_the_whole_step():
@@ -23,15 +26,38 @@ def test_loss_is_a_sum_over_the_tokens_of_the_whole_step():
 
 def test_nothing_predicted_is_a_loss_of_zero():
     logits = torch.zeros(0, 5, requires_grad=True)
-    loss = masked_lm_loss(MaskedLMOutput(logits=logits), torch.zeros(0, dtype=torch.long), num_items_in_batch=7)
+    loss = masked_lm_loss(PredictedLogits(logits=logits), torch.zeros(0, dtype=torch.long), num_items_in_batch=7)
     loss.backward()
     assert loss.item() == 0 and logits.grad.shape == (0, 5)
 
 
 def test_half_precision_is_summed_in_float32():
     logits = torch.zeros(4000, 2, dtype=torch.bfloat16)
-    loss = masked_lm_loss(MaskedLMOutput(logits=logits), torch.zeros(4000, dtype=torch.long))
+    loss = masked_lm_loss(PredictedLogits(logits=logits), torch.zeros(4000, dtype=torch.long))
     assert loss.dtype == torch.float32 and loss.item() == pytest.approx(math.log(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 4e-3)])
+@pytest.mark.parametrize("rows_at_a_time", [1, 3, 100])
+def test_token_losses_and_their_gradient_are_those_of_cross_entropy(dtype, tolerance, rows_at_a_time, monkeypatch):
+    monkeypatch.setattr(loss_module, "ELEMENTS_AT_A_TIME", rows_at_a_time * 50)
+    generator = torch.Generator().manual_seed(0)
+    logits = (4 * torch.randn(9, 50, generator=generator)).to(dtype).requires_grad_()  # the last two are dead
+    labels = torch.randint(0, 50, (7,), generator=generator)
+    weights = torch.randn(7, generator=generator)  # every row's loss counts differently
+    losses = token_losses(logits, labels)
+    expected = F.cross_entropy(logits[:7].float(), labels, reduction="none")
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, expected, atol=1e-5, rtol=1e-5)
+    (gradient,) = torch.autograd.grad(losses @ weights, logits)
+    (expected_gradient,) = torch.autograd.grad(expected @ weights, logits)
+    assert gradient.dtype == dtype and gradient[len(labels) :].eq(0).all()
+    torch.testing.assert_close(gradient, expected_gradient, atol=tolerance * 1e-2, rtol=tolerance)
+
+
+def test_accelerate_leaves_the_logits_in_half_precision():
+    outputs = convert_outputs_to_fp32(lambda: PredictedLogits(LOGITS.bfloat16()))()
+    assert outputs.logits.dtype == torch.bfloat16
 
 
 def test_rows_are_scored_apart():

@@ -11,14 +11,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.modeling_outputs import MaskedLMOutput
 
 from benchmarks.inputs import load_masked_lm, load_tokenizer_for
 from benchmarks.mlm_sides import build_rows, build_store, our_trainer
 from benchmarks.result import Result, Table, number
 from benchmarks.timing import Contestant, Lap, Laps, alternate
 from benchmarks.training_laps import count_real_tokens, training_contestant
-from pair_pkg.mlm import head
+from pair_pkg.mlm import head, loss
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.modeling import attention, encoder
 from pair_pkg.modeling.layout import Layout, take_rows
@@ -61,9 +60,13 @@ def variants() -> dict[str, Variant]:
         "last layer on all rows": Variant(lambda: patch.object(head, "_flat_forward", _whole_last_layer)),
         "head (and last layer) on all rows": Variant(lambda: patch.object(head, "_flat_forward", _dense_head)),
         "padding to the longest": Variant(lambda: patch.object(MaskedRows, "_arrange_flat", _arrange_padded)),
-        "fused kernel for short segments": Variant(lambda: patch.object(attention, "MAX_EXPLICIT_WIDTH", 0)),
+        "torch's cross-entropy on float32 logits": Variant(lambda: patch.object(loss, "token_losses", _float32_losses)),
+        "fused kernel for short segments": Variant(
+            lambda: patch.object(attention, "_plain_products_serve", lambda query, width, dropout: dropout > 0)
+        ),
         "attention dropout 0.1": Variant(settings={"attention_dropout": 0.1}),
-        "torch's dropout": Variant(lambda: patch.object(encoder, "dropout", F.dropout)),
+        "torch's dropout": Variant(lambda: patch.object(encoder, "add_dropped", _torch_dropout)),
+        "as many rows as there are": Variant(lambda: patch.object(encoder, "dead_rows", lambda count, device: 0)),
         "query, key, value apart": Variant(lambda: patch.object(encoder, "_project_together", _project_apart)),
     }
     if supports_bfloat16("cpu"):
@@ -103,12 +106,20 @@ def _measure(texts: list[str], max_seq_length: int, line_by_line: bool, rounds: 
 
 def _whole_last_layer(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor):
     hidden = encoder.encode(self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout)
-    return MaskedLMOutput(logits=head.HEADS[type(self).__name__](self, take_rows(hidden, predicted)))
+    return head.PredictedLogits(logits=head.HEADS[type(self).__name__](self, take_rows(hidden, predicted)))
 
 
 def _dense_head(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor):
     hidden = encoder.encode(self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout)
-    return MaskedLMOutput(logits=take_rows(head.HEADS[type(self).__name__](self, hidden), predicted))
+    return head.PredictedLogits(logits=take_rows(head.HEADS[type(self).__name__](self, hidden), predicted))
+
+
+def _float32_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    return F.cross_entropy(logits[: len(labels)].float(), labels, reduction="none")
+
+
+def _torch_dropout(values: Tensor, residual: Tensor, probability: float, training: bool = True) -> Tensor:
+    return F.dropout(values, probability, training) + residual
 
 
 def _arrange_padded(self, ids: Tensor, lengths: np.ndarray, predicted: Tensor) -> dict[str, Any]:

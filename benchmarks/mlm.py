@@ -2,6 +2,7 @@
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from pair_pkg.modeling.precision import supports_bfloat16
 BATCH_SIZE = 32
 CEILING = "bfloat16 matrix product"
 OURS = "ours"
+JOB_SHAPES = ("minilm", "bert-base")
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,18 @@ QUICK, FULL = Effort(3, 4_096, 2_000), Effort(5, 16_384, 8_000)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="a corpus file; unset: MedQuAD")
+    parser.add_argument("--shapes", nargs="+", choices=JOB_SHAPES, help="unset: minilm, and without --quick bert-base")
     parser.add_argument("--ablation", action="store_true", help="ours with one technique at a time switched off")
     parser.add_argument("--rounds", type=int, help="rounds of laps; unset: 3 with --quick, else 5")
 
 
-def run(quick: bool, corpus: str | None = None, ablation: bool = False, rounds: int | None = None) -> Result:
+def run(
+    quick: bool,
+    corpus: str | None = None,
+    shapes: Sequence[str] | None = None,
+    ablation: bool = False,
+    rounds: int | None = None,
+) -> Result:
     effort = QUICK if quick else FULL
     effort = Effort(rounds or effort.rounds, effort.lap_tokens, effort.max_documents)
     path, notes = corpus_path(corpus)
@@ -66,19 +75,20 @@ def run(quick: bool, corpus: str | None = None, ablation: bool = False, rounds: 
         if ablation:
             run_ablation(texts, effort.rounds, 2 if quick else 6, work_dir, result, both_lengths=not quick)
             return result
-        for job in jobs(quick):
+        for job in jobs(quick, shapes):
             _run_job(job, effort, texts, work_dir, result)
     return result
 
 
-def jobs(quick: bool) -> list[Job]:
-    """What is measured; ``quick`` leaves BERT-base out, and tries fewer batch sizes."""
+def jobs(quick: bool, shapes: Sequence[str] | None = None) -> list[Job]:
+    """What is measured; ``quick`` leaves BERT-base out unless it is asked for, and tries fewer batch sizes."""
     listed = [
         Job("MiniLM, T 128, packed", "minilm", 128, candidates=(16, 32) if quick else (8, 16, 32, 64)),
         Job("MiniLM, T 512, line by line", "minilm", 512, True, False, (8, 16) if quick else (4, 8, 16, 32)),
         Job("BERT-base, T 128, packed", "bert-base", 128),
     ]
-    return listed[:2] if quick else listed
+    wanted = shapes or (JOB_SHAPES[:1] if quick else JOB_SHAPES)
+    return [job for job in listed if job.shape in wanted]
 
 
 def _run_job(job: Job, effort: Effort, texts: list[str], work_dir: str, result: Result) -> None:

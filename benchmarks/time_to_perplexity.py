@@ -21,7 +21,7 @@ from pair_pkg.modeling.precision import supports_bfloat16
 
 MAX_SEQ_LENGTH = 128
 HELD_OUT_FRACTION = 0.05
-HELD_OUT_ROWS, QUICK_HELD_OUT_ROWS = 400, 48
+HELD_OUT_ROWS, QUICK_HELD_OUT_ROWS = 128, 48
 OURS, PEER = "ours", "stock, float32"
 
 
@@ -40,8 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--corpus", help="a corpus file; unset: MedQuAD")
     parser.add_argument("--seeds", type=int, nargs="+", help="unset: 1 with --quick, else 1 2 3")
     parser.add_argument("--target", type=float, help="perplexity; unset: what the stock float32 side ends at")
-    parser.add_argument("--stock_steps", type=int, help="unset: 10 with --quick, else 40; ours may take twice as many")
-    parser.add_argument("--eval_steps", type=int, default=2, help="steps between evaluations")
+    parser.add_argument("--stock_steps", type=int, help="unset: 10 with --quick, else 20; ours may take twice as many")
+    parser.add_argument("--eval_steps", type=int, default=4, help="steps between evaluations")
     parser.add_argument("--batch_size", type=int, default=32, help="rows a step, on both sides")
     parser.add_argument("--learning_rate", type=float, default=5e-4, help="constant, on both sides")
 
@@ -52,12 +52,12 @@ def run(
     seeds: Sequence[int] | None = None,
     target: float | None = None,
     stock_steps: int | None = None,
-    eval_steps: int = 2,
+    eval_steps: int = 4,
     batch_size: int = 32,
     learning_rate: float = 5e-4,
 ) -> Result:
     path, notes = corpus_path(corpus)
-    stock_steps = stock_steps or (10 if quick else 40)
+    stock_steps = stock_steps or (10 if quick else 20)
     settings = {"batch_size": batch_size, "learning_rate": learning_rate, "lr_scheduler_type": "constant"}
     result = Result(notes=notes)
     ratios: dict[str, list[float | None]] = {}

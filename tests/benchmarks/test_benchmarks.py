@@ -218,6 +218,7 @@ def test_every_name_parses_and_its_run_takes_what_the_parser_gives(name):
 def test_quick_leaves_bert_base_out():
     assert {job.shape for job in jobs(quick=True)} == {"minilm"}
     assert {job.shape for job in jobs(quick=False)} == {"minilm", "bert-base"}
+    assert {job.shape for job in jobs(quick=True, shapes=["bert-base"])} == {"bert-base"}
     assert QUICK.steps(32 * 128) == 1 and FULL.steps(32 * 128) == 4 and QUICK.steps(10**6) == 1
 
 

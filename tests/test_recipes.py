@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pair_pkg.stages import adapt, finetune, pipeline
+from pair_pkg.stages import ablation, adapt, finetune, pipeline
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -28,7 +28,21 @@ def parse_stage(stage):
     return parse
 
 
-PARSERS = {"pipeline": parse_pipeline, "run_mlm.py": parse_stage(adapt), "run_pair_cls.py": parse_stage(finetune)}
+def parse_ablation(path, tmp_path):
+    recipe = ablation.read_recipe(str(path), output_dir=str(tmp_path))
+    assert list(recipe.variants)[0] == "plain" and len(recipe.variants) == 13
+    parsed = [finetune.parse(recipe.words(name, 1)) for name in recipe.variants]
+    assert all(flags.pairs.train_file for flags in parsed)
+    aided = [flags for flags in parsed if flags.aids.given() or flags.layers.given()]
+    assert len(aided) == 8  # the others change the pairs or the loss
+
+
+PARSERS = {
+    "pipeline": parse_pipeline,
+    "ablate": parse_ablation,
+    "run_mlm.py": parse_stage(adapt),
+    "run_pair_cls.py": parse_stage(finetune),
+}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)

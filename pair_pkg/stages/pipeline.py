@@ -25,9 +25,9 @@ from pair_pkg.report.tables import comparison_table, format_table
 from pair_pkg.stages import adapt, finetune
 from pair_pkg.stages.pairs_data import load_splits, load_unlabelled
 from pair_pkg.stages.predictions import Predictions, read_predictions
+from pair_pkg.stages.recipes import read_keys, read_seeds, section_words
 from pair_pkg.stages.seed_runs import seed_dir
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
-from pair_pkg.training.settings import Setting, load_document, to_words
 
 BASE, ADAPTED = "base", "adapted"
 MAIN_METRIC = {"binary": "accuracy", "classes": "accuracy", "scores": "spearman"}
@@ -66,30 +66,16 @@ def read_recipe(
     path: str, output_dir: str | None = None, seeds: Sequence[int] | None = None, base_model: str | None = None
 ) -> Recipe:
     """A recipe file, with what the command line puts over it. Raises ``InputError``."""
-    document = load_document(path)
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: a recipe is a mapping with the keys {', '.join(sorted(KEYS))}")
-    unknown = sorted(set(document) - KEYS)
-    if unknown:
-        raise InputError(f"{path}: {unknown[0]} is no key of a pipeline's recipe; take {', '.join(sorted(KEYS))}")
-    missing = sorted(KEYS - {"seeds"} - set(document))
-    if missing:
-        raise InputError(f"{path}: {missing[0]} is missing; a pipeline needs {', '.join(sorted(KEYS))}")
+    document = read_keys(path, KEYS, optional={"seeds"})
     for name, given in (("base_model", base_model), ("output_dir", output_dir)):
         if not (given or isinstance(document[name], str) and document[name]):
             raise InputError(f"{path}: {name} must be one name; write `{name}: NAME`")
-    try:
-        chosen = tuple(int(seed) for seed in (seeds or document.get("seeds") or [42]))
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: seeds must be whole numbers, such as [1, 2, 3]") from error
-    if len(set(chosen)) < len(chosen):
-        raise InputError(f"{path}: a seed stands twice; equal runs add no evidence")
     return Recipe(
         base_model=resolve_package(base_model or document["base_model"]),
         output_dir=Path(output_dir or document["output_dir"]),
-        seeds=chosen,
-        mlm=_words(path, "mlm", document["mlm"]),
-        pairs=_words(path, "pairs", document["pairs"]),
+        seeds=read_seeds(path, seeds or document.get("seeds")),
+        mlm=section_words(path, "mlm", document["mlm"]),
+        pairs=section_words(path, "pairs", document["pairs"]),
     )
 
 
@@ -178,14 +164,6 @@ def _pair_words(recipe: Recipe, model: str, name: str) -> list[str]:
         f"--model_name_or_path={model}",
         f"--output_dir={recipe.output_dir / name}",
     ]
-
-
-def _words(path: str, section: str, settings: Any) -> list[str]:
-    """A section's flags as words of its door's command line."""
-    if not isinstance(settings, dict):
-        raise InputError(f"{path}: {section} must be a mapping of flags, one `flag: value` a line")
-    values = {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
-    return to_words([Setting(name, None if value == [None] else tuple(value)) for name, value in values.items()])
 
 
 def _threshold(folder: Path) -> float:

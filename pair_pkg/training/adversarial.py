@@ -38,7 +38,7 @@ class AdversarialEmbeddings:
         with _watched(embeddings) as outputs, no_sync():
             loss = backward()
         (output,) = outputs
-        move = epsilon_ball(output.grad, inputs, self.epsilon)
+        move = adversarial_move(output.grad, inputs, self.epsilon)
         buffers = [buffer.clone() for buffer in model.buffers()]
         with _moved(embeddings, move):
             loss = loss + backward()
@@ -48,7 +48,7 @@ class AdversarialEmbeddings:
         return loss
 
 
-def epsilon_ball(gradient: Tensor, inputs: dict[str, Any], epsilon: float) -> Tensor:
+def adversarial_move(gradient: Tensor, inputs: dict[str, Any], epsilon: float) -> Tensor:
     """The move of length ``epsilon`` along the gradient of each text, nothing where a text has no gradient.
 
     ``gradient`` is (N, D) where ``inputs`` hold a ``layout``, else (S, T, D); so is the move.

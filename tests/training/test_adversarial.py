@@ -11,23 +11,23 @@ from pair_pkg.data.batches import Item
 from pair_pkg.modeling.layers import freeze_layers
 from pair_pkg.modeling.layout import Layout
 from pair_pkg.pairs.loss import pair_loss
-from pair_pkg.training.adversarial import AdversarialEmbeddings, epsilon_ball
+from pair_pkg.training.adversarial import AdversarialEmbeddings, adversarial_move
 
 EPSILON = 0.5
 
 
 def test_each_text_moves_by_epsilon_along_its_gradient():
     gradient = torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 2.0], [0.0, 0.0]])
-    move = epsilon_ball(gradient, {"layout": Layout([2, 1, 1])}, 1.0)
+    move = adversarial_move(gradient, {"layout": Layout([2, 1, 1])}, 1.0)
     wanted = torch.tensor([[0.6, 0.0], [0.0, 0.8], [0.0, 1.0], [0.0, 0.0]])  # a text without gradient stays
     torch.testing.assert_close(move, wanted)
-    padded = epsilon_ball(gradient.unflatten(0, (2, 2)), {}, 2.0)
+    padded = adversarial_move(gradient.unflatten(0, (2, 2)), {}, 2.0)
     torch.testing.assert_close(padded, 2 * wanted.unflatten(0, (2, 2)))
 
 
 def test_the_move_is_taken_in_float32():
     gradient = torch.full((4, 8), 2e-3, dtype=torch.bfloat16)
-    move = epsilon_ball(gradient, {"layout": Layout([4])}, 1.0)
+    move = adversarial_move(gradient, {"layout": Layout([4])}, 1.0)
     assert move.dtype == torch.bfloat16
     assert move.float().norm() == pytest.approx(1, abs=5e-3)
 

@@ -11,6 +11,7 @@ COMMANDS = {
     "pipeline": ("pair_pkg.stages.pipeline", "both stages, from the base and the adapted checkpoint, and the answer"),
     "ablate": ("pair_pkg.stages.ablation", "what several settings of stage 2 bring, each alone, over some seeds"),
     "score": ("pair_pkg.stages.score", "from a fine-tuned model to calibrated probabilities and verdicts of pairs"),
+    "export": ("pair_pkg.stages.exporting", "a finished model for C++, ONNX and others, proven equal to float32"),
     "inspect": ("pair_pkg.stages.inspection", "how a text becomes tokens, and how rows are masked"),
 }
 USAGE = "\n".join(

@@ -17,10 +17,14 @@ class TrainingFailure(RuntimeError):
     """Training that cannot go on (a non-finite loss): the message names the step."""
 
 
+class ExportFailure(RuntimeError):
+    """An export that does not say what the model says: the message names the loss and the layers that moved."""
+
+
 def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
     """Run a door's ``main`` and return the exit status of the process.
 
-    Bad input prints one line and returns 2, a failed training prints one line and returns 1.
+    Bad input prints one line and returns 2, a failed training or export prints one line and returns 1.
     ``--debug`` anywhere in the command line shows the traceback as well. Any other exception
     is a defect of this package and keeps its traceback.
     """
@@ -28,7 +32,7 @@ def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str]
     debug = "--debug" in words
     try:
         main([word for word in words if word != "--debug"])
-    except (InputError, TrainingFailure) as error:
+    except (InputError, TrainingFailure, ExportFailure) as error:
         if debug:
             traceback.print_exc()
         print(f"error: {one_line(str(error))}", file=sys.stderr)

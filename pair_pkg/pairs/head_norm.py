@@ -20,7 +20,7 @@ def add_head_norm(model: nn.Module) -> nn.Module:
     model that has a head norm, and plain transformers wants the folded one. Raises ``InputError`` where no final
     linear layer is known.
     """
-    owner, name = _final_place(model)
+    owner, name = final_place(model)
     linear = getattr(owner, name, None)
     if not isinstance(linear, nn.Linear):
         raise InputError(f"--head_norm batch: no linear classifier is known in {type(model).__name__}; leave it out")
@@ -38,7 +38,7 @@ def fold_head_norm(model: nn.Module) -> nn.Module:
     W (gamma (x - mean) / sqrt(var + eps) + beta) + b = W' x + b' with scale = gamma / sqrt(var + eps),
     W' = W diag(scale) and b' = b + W (beta - mean scale).
     """
-    owner, name = _final_place(model)
+    owner, name = final_place(model)
     norm, linear = getattr(owner, name).norm, getattr(owner, name).linear
     with torch.no_grad():
         scale, shift = _scale_and_shift(norm)
@@ -134,7 +134,7 @@ def _scale_and_shift(norm: HeadNorm) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-def _final_place(model: nn.Module) -> tuple[nn.Module, str]:
+def final_place(model: nn.Module) -> tuple[nn.Module, str]:
     """The module that owns the final linear layer, and the layer's name in it."""
     classifier = getattr(model, "classifier", None)
     return (classifier, "out_proj") if hasattr(classifier, "out_proj") else (model, "classifier")

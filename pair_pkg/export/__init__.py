@@ -1,0 +1,1 @@
+"""Finished models in the formats of other programs, each proven equal to float32."""

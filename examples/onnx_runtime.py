@@ -27,7 +27,11 @@ def main(export_dir: str, pairs_path: str) -> list[list[float]]:
     with open(pairs_path, encoding="utf-8", newline="") as file:
         pairs = [(row["sentence1"], row["sentence2"]) for row in csv.DictReader(file)]
     if manifest["architecture"] == "cross_encoder":
-        lines = [np.atleast_1d(values).tolist() for values in compute(session, tokenizer, pairs)]
+        outputs = compute(session, tokenizer, pairs)
+        if manifest["symmetric"]:  # fitted to be asked in both orders
+            swapped = compute(session, tokenizer, [(other, one) for one, other in pairs])
+            outputs = both_orders(outputs, swapped, manifest["outputs"][0]["name"])
+        lines = [np.atleast_1d(values).tolist() for values in outputs]
     else:
         vectors = [compute(session, tokenizer, [pair[side] for pair in pairs]) for side in (0, 1)]
         cosines = (vectors[0] * vectors[1]).sum(1).tolist()
@@ -50,6 +54,16 @@ def compute(session: onnxruntime.InferenceSession, tokenizer: Tokenizer, rows: l
         }
         parts += [session.run(None, {name: arrays[name] for name in names})[0]]
     return np.concatenate(parts)
+
+
+def both_orders(one: np.ndarray, other: np.ndarray, output: str) -> np.ndarray:
+    """The answer whose bare score is the mean of both orders'."""
+    if output == "score":
+        return (one + other) / 2
+    yes = np.sqrt(one * other)
+    if output == "probability":
+        return yes / (yes + np.sqrt((1 - one) * (1 - other)))
+    return yes / yes.sum(1, keepdims=True)
 
 
 def calibrated(cosine: float, decision: dict | None) -> list[float]:

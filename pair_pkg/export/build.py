@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,9 +84,7 @@ def export_model(finished: Finished, format_name: str, output_dir: Path, proof: 
     return measured
 
 
-def _build_and_prove(
-    finished: Finished, format_name: str, folder: Path, proof: Proof, tolerance: float
-) -> Measured:
+def _build_and_prove(finished: Finished, format_name: str, folder: Path, proof: Proof, tolerance: float) -> Measured:
     wanted = FORMATS[format_name]
     inside = wanted.build(finished, folder)
     if not (folder / TOKENIZER_NAME).is_file():

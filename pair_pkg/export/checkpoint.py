@@ -1,7 +1,7 @@
 """Weights in half precision, in the format before PyTorch 1.6, and in sentence-transformers' folders.
 
-A cross-encoder's temperature is divided out of its last linear layer, so that the plain sigmoid or softmax of what these
-checkpoints give is the calibrated probability, in every program that reads them.
+A cross-encoder's temperature is divided out of its last linear layer, so that the plain sigmoid or softmax of what
+these checkpoints give is the calibrated probability, in every program that reads them.
 """
 
 import copy
@@ -15,11 +15,12 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
+from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
 from pair_pkg.export.graph import BiEncoderGraph, CrossEncoderGraph
 from pair_pkg.export.quiet import quiet_libraries
-from pair_pkg.export.source import CROSS_ENCODER, Finished
+from pair_pkg.export.source import Finished
 from pair_pkg.modeling.embedding import SentenceEncoder
 from pair_pkg.modeling.loading import load_config, load_model
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder, save_sentence_encoder
@@ -166,9 +167,7 @@ def _encoder(finished: Finished, dtype: torch.dtype) -> SentenceEncoder:
             "export to torchscript or onnx"
         )
     model, head = copy.deepcopy(graph.model).to(dtype), copy.deepcopy(graph.head).to(dtype)
-    return SentenceEncoder(
-        model, finished.tokenizer, graph.pooling, finished.max_seq_length, head, graph.normalized
-    )
+    return SentenceEncoder(model, finished.tokenizer, graph.pooling, finished.max_seq_length, head, graph.normalized)
 
 
 def _save_tokenizer(finished: Finished, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The proof that an export says what PyTorch says in float32: outputs, verdicts, the task's metric, and which layer moved."""
+"""The proof that an export says what PyTorch says in float32: outputs, verdicts, the metric, and which layer moved."""
 
 # R rows, P pairs, L labelled pairs, C classes
 
@@ -12,9 +12,10 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from pair_pkg.columns import BI_ENCODER
 from pair_pkg.errors import InputError
 from pair_pkg.export.rows import ProofRows
-from pair_pkg.export.source import BI_ENCODER, Finished
+from pair_pkg.export.source import Finished
 from pair_pkg.pairs.metrics import BINARY, SCORES, compute_pair_metrics
 
 Run = Callable[..., np.ndarray]  # the graph's inputs (B, T) int64 -> (B,), (B, C) or (B, D) float32

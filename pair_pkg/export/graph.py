@@ -72,7 +72,6 @@ def pool_padded(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-
 def _call(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, **more: bool):
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     return model(input_ids=input_ids, attention_mask=attention_mask, **types, **more, return_dict=True)

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from pair_pkg.columns import BI_ENCODER, CROSS_ENCODER
 from pair_pkg.data.tokens import tokenizer_fingerprint
 from pair_pkg.errors import InputError
 from pair_pkg.export.formats import FORMATS
 from pair_pkg.export.gate import Run
 from pair_pkg.export.rows import pad_rows
-from pair_pkg.export.source import BI_ENCODER, CROSS_ENCODER, Finished
+from pair_pkg.export.source import Finished
 from pair_pkg.modeling.embedding import Padding
 from pair_pkg.records import fingerprint, fingerprint_model, library_versions, read_json
 
@@ -59,6 +60,7 @@ def describe(finished: Finished, format_name: str) -> dict[str, Any]:
         "labels": finished.scheme and finished.scheme.to_json(),
         "decision": decision,
         "decision_applies_to": _decision_place(finished),
+        "symmetric": finished.symmetric,
         "max_seq_length": finished.max_seq_length,
         "padding": {
             "side": "right",
@@ -67,9 +69,7 @@ def describe(finished: Finished, format_name: str) -> dict[str, Any]:
             "token_type_id": pad_types,
         },
         "text_normalization": json.loads(finished.tokenizer.backend_tokenizer.to_str())["normalizer"],
-        "inputs": [
-            {"name": name, "dtype": "int64", "shape": ["batch", "length"]} for name in finished.input_names
-        ],
+        "inputs": [{"name": name, "dtype": "int64", "shape": ["batch", "length"]} for name in finished.input_names],
         "outputs": [{"name": finished.output_name, "dtype": "float32", "shape": _output_shape(finished)}],
         "fingerprints": {
             "model": fingerprint_model(finished.model_dir),

@@ -1,4 +1,4 @@
-"""torch.export: a graph of tensor operations with named, bounded shapes, and the machine code AOTInductor makes of it."""
+"""torch.export: a graph of tensor operations with bounded shapes, and the machine code AOTInductor makes of it."""
 
 import os
 import shutil

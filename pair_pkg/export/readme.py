@@ -19,8 +19,8 @@ def readme_text(manifest: Manifest) -> str:
 
 {_meaning(manifest)}
 
-Texts are cut to {manifest["max_seq_length"]} tokens and padded on the right. `export.json` holds the decision, the labels, the
-sha256 of every file, what was compared with PyTorch in float32, and the times that were measured.
+Texts are cut to {manifest["max_seq_length"]} tokens and padded on the right. `export.json` holds the decision, the
+labels, the sha256 of every file, what was compared with PyTorch in float32, and the times that were measured.
 """
 
 
@@ -36,10 +36,25 @@ def _meaning(manifest: Manifest) -> str:
         return f"{text}."
     names = manifest["labels"]["names"]
     if output == "probability":
-        return f"A probability of {decision['threshold']:.6g} or more means {names[1]}, less means {names[0]}."
-    if output == "probabilities":
-        return f"The probabilities are those of {', '.join(names)}, in this order."
-    return f"Scores run from {manifest['labels']['low']:g} to {manifest['labels']['high']:g}."
+        text = f"A probability of {decision['threshold']:.6g} or more means {names[1]}, less means {names[0]}."
+    elif output == "probabilities":
+        text = f"The probabilities are those of {', '.join(names)}, in this order."
+    else:
+        text = f"Scores run from {manifest['labels']['low']:g} to {manifest['labels']['high']:g}."
+    return f"{text}\n\n{_BOTH_ORDERS[output]}" if manifest["symmetric"] else text
+
+
+_BOTH_ORDERS = {
+    "probability": (
+        "The model was fitted to be asked in both orders: with p of (A, B) and q of (B, A), the probability is "
+        "sigmoid((logit(p) + logit(q)) / 2)."
+    ),
+    "probabilities": (
+        "The model was fitted to be asked in both orders: with p of (A, B) and q of (B, A), the probabilities are "
+        "sqrt(p q), divided by their sum."
+    ),
+    "score": "The model was fitted to be asked in both orders: the score is the mean of (A, B) and (B, A).",
+}
 
 
 def _texts(manifest: Manifest) -> str:
@@ -102,10 +117,16 @@ def _legacy_code(manifest: Manifest) -> str:
         return load + _ask_classifier(manifest)
     names = [value["name"] for value in manifest["inputs"]]
     return load + (
-        f'batch = tokenizer({_texts(manifest)}, padding=True, truncation=True, return_tensors="pt")\n'
+        f"batch = {_tokenize(manifest)}\n"
         f"hidden = model(**{{name: batch[name] for name in {names}}}).last_hidden_state\n"
         f"print(hidden.shape)  # pooling: {manifest['pooling']}, then head.pth where there is one, then unit length"
     )
+
+
+def _tokenize(manifest: Manifest) -> str:
+    types = ", return_token_type_ids=True" if len(manifest["inputs"]) == 3 else ""
+    cut = f"truncation=True, max_length={manifest['max_seq_length']}"
+    return f'tokenizer({_texts(manifest)}, padding=True, {cut}{types}, return_tensors="pt")'
 
 
 def _ask_classifier(manifest: Manifest) -> str:
@@ -119,7 +140,7 @@ def _ask_classifier(manifest: Manifest) -> str:
     else:
         answer = f"{labels['low']:g} + logits[:, 0] * {labels['high'] - labels['low']:g}"
     return (
-        f'batch = tokenizer({_texts(manifest)}, padding=True, truncation=True, return_tensors="pt")\n'
+        f"batch = {_tokenize(manifest)}\n"
         f"logits = model(**{{name: batch[name] for name in {names}}}).logits.float()\n"
         f"print(({answer}).tolist())"
     )

@@ -9,7 +9,8 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from pair_pkg.export.source import CROSS_ENCODER, Finished
+from pair_pkg.columns import CROSS_ENCODER
+from pair_pkg.export.source import Finished
 from pair_pkg.modeling.embedding import Padding, padding_of
 
 NUM_PAIRS = 1000  # at least: an error that one row in 500 shows is then missed once in seven proofs

@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedTokenizerFast
 
+from pair_pkg.columns import BI_ENCODER, CROSS_ENCODER
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
 from pair_pkg.export.graph import BiEncoderGraph, CrossEncoderGraph
@@ -20,7 +21,6 @@ from pair_pkg.records import read_record
 
 logger = logging.getLogger("pair_pkg")
 
-CROSS_ENCODER, BI_ENCODER = "cross_encoder", "bi_encoder"
 LONGEST = 512  # tokens where neither the run's record nor the architecture sets an end
 
 
@@ -35,6 +35,7 @@ class Finished:
     max_seq_length: int
     scheme: LabelScheme | None  # None for a bi-encoder whose labels nobody recorded
     decision: Decision | None  # None for scores, and for a bi-encoder that has none
+    symmetric: bool = False  # a cross-encoder that is scored in both orders; a graph takes one
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -87,6 +88,7 @@ def _load_cross_encoder(
         record.get("max_seq_length") or longest,
         scheme,
         decision,
+        record.get("settings", {}).get("symmetric", False),
     )
 
 

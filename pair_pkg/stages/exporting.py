@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.errors import ExportFailure, InputError
 from pair_pkg.export.build import Measured, Proof, build_proof, check_target, export_model
@@ -15,7 +16,8 @@ from pair_pkg.export.formats import FORMATS, check_formats
 from pair_pkg.export.gate import DEFAULT_TOLERANCE
 from pair_pkg.export.manifest import Export, load_export
 from pair_pkg.export.rows import ProofRows, build_proof_rows
-from pair_pkg.export.source import CROSS_ENCODER, Finished, load_finished
+from pair_pkg.export.source import Finished, load_finished
+from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.report.tables import format_table
 from pair_pkg.stages.predictions import TEST_NAME
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
@@ -38,11 +40,11 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         raise InputError("--ids: the ids are made by an export's own tokenizer; give the export as --load")
     if not options.tolerance >= 0:
         raise InputError(f"--tolerance {options.tolerance}: give points of the metric, 0 or more")
-    names = check_formats(options.to)
-    output_dir = Path(options.output or Path(options.model, "export"))
+    names, model_dir = check_formats(options.to), resolve_package(options.model)
+    output_dir = Path(options.output or Path(model_dir, "export"))
     for name in names:
         check_target(output_dir, name)
-    finished = load_finished(options.model)
+    finished = load_finished(model_dir)
     return export_all(finished, names, output_dir, proof_rows(finished, options.validation), options.tolerance)
 
 
@@ -134,7 +136,18 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _table(measured: dict[str, Measured], proof: Proof) -> str:
-    header = ["format", "MB", "batch 1 ms", "float32", "batch 32 ms", "float32", "rows/s", "metric", "lost", "differs by"]
+    header = [
+        "format",
+        "MB",
+        "batch 1 ms",
+        "float32",
+        "batch 32 ms",
+        "float32",
+        "rows/s",
+        "metric",
+        "lost",
+        "off by",
+    ]
     rows = []
     for name, one in measured.items():
         compared = one.comparison

@@ -82,7 +82,7 @@ def cross_folder(tmp_path_factory, tiny_tokenizer):
         tokenizer.save_pretrained(folder)
         if decision:
             save_decision(decision, folder)
-        record = {"architecture": "cross_encoder", "labels": scheme.to_json(), "max_seq_length": LENGTH}
+        record = {"architecture": "cross_encoder", "labels": scheme.to_json(), "max_seq_length": LENGTH, "settings": {}}
         write_record(folder, record)
         return str(folder)
 
@@ -105,7 +105,7 @@ def bi_folder(tmp_path_factory, tiny_tokenizer):
         save_sentence_encoder(SentenceEncoder(model, tokenizer, pooling, LENGTH, head), folder)
         save_decision(COSINES, folder)
         scheme = LabelScheme("binary", ["no", "yes"])
-        record = {"architecture": "bi_encoder", "labels": scheme.to_json(), "max_seq_length": LENGTH}
+        record = {"architecture": "bi_encoder", "labels": scheme.to_json(), "max_seq_length": LENGTH, "settings": {}}
         write_record(folder, record)
         return str(folder)
 

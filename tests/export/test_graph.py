@@ -84,7 +84,14 @@ def test_a_trace_of_one_row_of_ones_holds_for_every_shape(model, any_folder, tmp
     assert all(np.allclose(one, other, atol=1e-5) for one, other in zip(norms, expected.values()))
 
 
-@MODELS
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(model, marks=[] if model in (CROSS[0], CROSS[4], CROSS[14], BI[4]) else pytest.mark.slow)
+        for model in CROSS + BI
+    ],
+    ids=lambda model: " ".join(map(str, model)),
+)
 def test_an_exported_program_holds_for_every_shape_up_to_the_longest(model, any_folder):
     finished = load_finished(any_folder(*model))
     module = program.capture(finished.graph, finished).module()

@@ -62,7 +62,7 @@ def run(
     result = Result(notes=notes)
     ratios: dict[str, list[float | None]] = {}
     with tempfile.TemporaryDirectory() as work_dir:
-        texts = read_texts(path, 2_000 if quick else None)
+        texts = read_texts(path, 2_000 if quick else 4_000)
         sides, evaluate = _prepare(texts, QUICK_HELD_OUT_ROWS if quick else HELD_OUT_ROWS, work_dir, settings)
         rows = []
         for seed in seeds or ([1] if quick else [1, 2, 3]):

@@ -32,8 +32,11 @@ class ScoredPairs:
 
 
 def score_pairs_with(trainer: StageTrainer, name: str, pairs: Pairs, rows: PairBatches) -> ScoredPairs:
-    """The scores of some pairs, whose batches are ``rows``; every process takes its share and gets them all."""
-    scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader(rows)))
+    """The scores of some pairs, whose batches are ``rows``; every process takes its share and gets them all.
+
+    In float32 whatever the training multiplied in: the decision is for the weights as they will be loaded.
+    """
+    scores = predictions(trainer.score_dataset(trainer.get_eval_dataloader(rows), full_precision=True))
     if not rows.both_orders:
         return ScoredPairs(name, pairs, scores)
     orders = scores.reshape(2, len(pairs), *scores.shape[1:])

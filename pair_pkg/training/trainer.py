@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -166,13 +167,17 @@ class StageTrainer(Trainer):
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(columns["row"]))
 
-    def score_dataset(self, dataloader: DataLoader) -> dict[str, np.ndarray]:
-        """The columns of ``score_batch`` over all rows and processes, in the order of the rows."""
+    def score_dataset(self, dataloader: DataLoader, full_precision: bool = False) -> dict[str, np.ndarray]:
+        """The columns of ``score_batch`` over all rows and processes, in the order of the rows.
+
+        ``full_precision`` (after training) multiplies in float32, as whoever loads the saved weights does.
+        """
         model = self.model_wrapped if self.is_in_train else self.model
         was_training = model.training
         model.eval()
         scored: list[dict[str, np.ndarray]] = []
-        with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), self.accelerator.autocast():
+        precision = self._own_forward() if full_precision else self.accelerator.autocast()
+        with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), precision:
             for batch in dataloader:
                 columns = self.score_batch(model, self._prepare_inputs(batch))
                 scored.append(
@@ -184,6 +189,18 @@ class StageTrainer(Trainer):
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         model.train(was_training)
         return _in_row_order(_gather(scored))
+
+    @contextmanager
+    def _own_forward(self) -> Iterator[None]:
+        """The model's forward without the half precision that accelerate has put around it for training."""
+        wrapped, own = (self.model.__dict__.get(name) for name in ("forward", "_original_forward"))
+        if own is not None:
+            self.model.forward = own
+        try:
+            yield
+        finally:
+            if own is not None:
+                self.model.forward = wrapped
 
     # ---- checkpoints ----
 

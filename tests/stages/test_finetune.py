@@ -253,6 +253,15 @@ def test_positive_pairs_are_decided_by_validation_pairs_of_both_labels(words, tm
     assert 0 < metrics["decision"]["threshold"] < 1 and metrics["test_split"] == "validation"
 
 
+@pytest.mark.parametrize("architecture", ["cross_encoder", "bi_encoder"])
+def test_a_model_trained_in_bfloat16_is_judged_as_it_is_loaded(words, tmp_path, architecture):
+    finetune.main(words(tmp_path / "out", f"--architecture={architecture}", "--bf16=true"))
+    with open(tmp_path / "out" / "test_predictions.csv", encoding="utf-8") as written:
+        rows = list(csv.DictReader(written))
+    scores = load_scorer(str(tmp_path / "out")).score(*zip(*((row["sentence1"], row["sentence2"]) for row in rows)))
+    np.testing.assert_allclose([float(row["raw_score"]) for row in rows], scores, atol=1e-5)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(words, tmp_path, tiny_pairs):
     """Whatever is trained, judged and written with two processes is what one process makes of the same weights."""

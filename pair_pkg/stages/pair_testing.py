@@ -44,13 +44,14 @@ def score_pairs_with(trainer: StageTrainer, name: str, pairs: Pairs, rows: PairB
 
 
 def stored_decision(flags: PairFlags, setup: PairSetup) -> Decision | None:
-    """The decision that the checkpoint brings along, where it is a finished run on the same labels."""
+    """The decision that the checkpoint brings along, where it is a finished run on the same labels, scored alike."""
     name = flags.model.model_name_or_path
     record = read_record(name) if Path(name).is_dir() else None
     same = record is not None and all(
         record.get(key) == value
         for key, value in (("architecture", setup.architecture), ("labels", setup.scheme.to_json()))
     )
+    same = same and record["settings"].get("symmetric") == setup.settings.get("symmetric")
     return load_decision(name) if same else None
 
 

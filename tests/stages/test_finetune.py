@@ -191,6 +191,8 @@ def test_an_evaluation_keeps_the_decision_of_its_checkpoint(words, tmp_path, pai
     model = [f"--model_name_or_path={tmp_path / 'out'}", "--do_eval"]
     metrics = finetune.main(words(tmp_path / "again", *model))
     assert metrics["decision"] == trained["decision"] and metrics["test"] == trained["test"]
+    one_order = finetune.main(words(tmp_path / "other", *model, "--no_symmetric"))
+    assert one_order["decision"]["decide_by"] == "accuracy"  # scores of another kind: fitted anew
 
 
 @pytest.mark.parametrize(

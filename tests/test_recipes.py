@@ -9,7 +9,7 @@ from pair_pkg.stages import ablation, adapt, finetune, pipeline
 
 ROOT = Path(__file__).parent.parent
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
-COMMAND = re.compile(r"#   python (?:-m pair_pkg )?(\S+) recipes/(\S+)$", re.MULTILINE)
+COMMAND = re.compile(r"#   python (?:-m pair_pkg )?(\S+) recipes/(\S+)(?: --.*)?$", re.MULTILINE)
 
 
 def parse_pipeline(path, tmp_path):

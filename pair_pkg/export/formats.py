@@ -93,8 +93,9 @@ def _build_onnx(finished: Finished, folder: Path) -> None:
 
 def _build_onnx_int8(finished: Finished, folder: Path) -> None:
     onnx_graph.export_onnx(finished, folder / "float32.onnx")
-    onnx_graph.quantize(folder / "float32.onnx", folder / ONNX)
-    (folder / "float32.onnx").unlink()
+    onnx_graph.quantize(folder / "float32.onnx", folder / ONNX, onnx_graph.is_large(finished))
+    for path in folder.glob("float32.onnx*"):
+        path.unlink()
 
 
 def _build_legacy(finished: Finished, folder: Path) -> None:

@@ -10,9 +10,11 @@ from pair_pkg.export.program import example
 from pair_pkg.export.quiet import quiet_libraries
 from pair_pkg.export.source import Finished
 
+LARGEST_FILE = 2 << 30  # bytes: the format's end; the weights of a larger model lie in a second file
+
 
 def export_onnx(finished: Finished, path: Path) -> None:
-    """Write the graph, its weights in the one file (the format holds 2 GiB at most)."""
+    """Write the graph with its weights; where one file cannot hold them, they lie beside it as ``NAME.onnx.data``."""
     inputs, shapes = example(finished)
     with quiet_libraries(), torch.no_grad():
         torch.onnx.export(
@@ -23,12 +25,17 @@ def export_onnx(finished: Finished, path: Path) -> None:
             input_names=list(finished.input_names),
             output_names=[finished.output_name],
             dynamic_shapes=shapes,
-            external_data=False,
+            external_data=is_large(finished),
             verbose=False,
         )
 
 
-def quantize(float32_path: Path, path: Path) -> None:
+def is_large(finished: Finished) -> bool:
+    """Whether one file would be too small, with a quarter to spare for the graph itself."""
+    return sum(weights.nbytes for weights in finished.graph.parameters()) > 0.75 * LARGEST_FILE
+
+
+def quantize(float32_path: Path, path: Path, large: bool) -> None:
     """Weights (embeddings too) in int8 by output channel, activations quantized at every call.
 
     Seven bits of the eight: with all eight, processors without VNNI overflow, and a MiniLM cross-encoder changed 21
@@ -37,7 +44,14 @@ def quantize(float32_path: Path, path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with quiet_libraries():
-        quantize_dynamic(float32_path, path, per_channel=True, reduce_range=True, weight_type=QuantType.QInt8)
+        quantize_dynamic(
+            float32_path,
+            path,
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            use_external_data_format=large,
+        )
 
 
 def load_session(path: Path, extra_outputs: list[str] | None = None) -> Callable[..., list[np.ndarray]]:
@@ -59,9 +73,11 @@ def load_session(path: Path, extra_outputs: list[str] | None = None) -> Callable
 
 
 def onnx_norms(path: Path, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    """What each layer normalization gives, in the order of execution."""
+    """What each layer normalization gives, in the order of execution; nothing where the weights lie apart."""
     import onnx
 
+    if len(list(path.parent.glob(f"{path.name}*"))) > 1:
+        return []
     nodes = onnx.load(path).graph.node
     outputs = [node.output[0] for node in nodes if node.op_type == "LayerNormalization"]
     return load_session(path, outputs)(*inputs)[1:]

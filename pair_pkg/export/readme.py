@@ -26,7 +26,7 @@ labels, the sha256 of every file, what was compared with PyTorch in float32, and
 
 def _meaning(manifest: Manifest) -> str:
     output, decision = manifest["outputs"][0]["name"], manifest["decision"]
-    if output == "embedding":
+    if output == "sentence_embedding":
         text = "The cosine of two vectors says how alike their texts are"
         if decision and decision["kind"] == BINARY:
             return (

@@ -48,7 +48,7 @@ class Finished:
     def output_name(self) -> str:
         """What the graph gives."""
         if self.architecture == BI_ENCODER:
-            return "embedding"
+            return "sentence_embedding"  # "embedding" is what exporters call a lookup
         return {BINARY: "probability", CLASSES: "probabilities", SCORES: "score"}[self.scheme.kind]
 
 

@@ -85,11 +85,10 @@ def _encode(base_model, input_ids, position_ids, layout, token_type_ids, wanted,
     """Hidden states behind the first layer and behind the last: (N, D) and (N, D) or (M, D)."""
     attention_dropout = attention_dropout if base_model.training else 0.0
     num_tokens, num_rows = len(input_ids), len(input_ids) if wanted is None else len(wanted)
-    input_ids, position_ids = with_dead_rows(input_ids), with_dead_rows(position_ids)
     if type(base_model).__name__ == MODERNBERT:
         states = _encode_modernbert(base_model, input_ids, position_ids, layout, wanted, attention_dropout)
     else:
-        types = torch.zeros_like(input_ids) if token_type_ids is None else with_dead_rows(token_type_ids)
+        types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
         states = _encode_bert(base_model, input_ids, position_ids, layout, types, wanted, attention_dropout)
     return states[0][:num_tokens], states[1][:num_rows]
 
@@ -110,6 +109,7 @@ def _encode_bert(model, input_ids, position_ids, layout, types, wanted, attentio
         + embeddings.token_type_embeddings(types)
     )
     hidden = dropout(embeddings.LayerNorm(hidden), embeddings.dropout.p, embeddings.dropout.training)
+    hidden = with_dead_rows(hidden)  # behind the embeddings, whose output others watch and move
     first, layers = None, model.encoder.layer
     for layer in layers:
         hidden = _bert_layer(layer, hidden, layout, wanted if layer is layers[-1] else None, attention_dropout)
@@ -152,7 +152,7 @@ def _project_together(linears: tuple[nn.Module, ...], hidden: Tensor) -> tuple[T
 
 
 def _encode_modernbert(model, input_ids, position_ids, layout, wanted, attention_dropout):
-    hidden = model.embeddings(input_ids)
+    hidden, position_ids = with_dead_rows(model.embeddings(input_ids)), with_dead_rows(position_ids)
     rotations = {
         kind: tuple(part.squeeze(0) for part in model.rotary_emb(hidden, position_ids.unsqueeze(0), kind))
         for kind in set(model.config.layer_types)

@@ -92,7 +92,11 @@ class Selection:
     def __init__(self, whole: Layout, wanted: Tensor):
         self.whole = whole
         self.wanted = wanted
-        self.max_length = whole.max_length  # a bound, which is all that attention asks for
+
+    @property
+    def max_length(self) -> int:
+        """A bound, which is all that attention asks for."""
+        return self.whole.max_length
 
     def groups(self, device_type: str) -> list[Group]:
         counts = self.cumulative(self.wanted.device).diff().tolist()

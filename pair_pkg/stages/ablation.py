@@ -5,6 +5,7 @@ is a run folder of its own: a finished one is not run again, and what the recipe
 """
 
 import functools
+import logging
 import multiprocessing
 import os
 import sys
@@ -60,7 +61,7 @@ class Recipe:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Parse, run what is not done, print the tables; returns what ``ablation.json`` holds."""
-    set_up_logging()
+    set_up_logging(logging.WARNING)  # what each run says of itself goes into its folder
     parser = CommandParser(prog="pair_pkg ablate", description="Compare settings of stage 2, each alone, over seeds.")
     parser.add_argument("recipe", help="YAML or JSON: output_dir, seeds, and the sections pairs (shared) and variants")
     parser.add_argument("--output_dir", help="another folder than the recipe's")

@@ -102,7 +102,7 @@ def check(name, finished, folder):
             *([[PAIR[0]], [PAIR[1]]] if len(rows) == 1 else [rows]), return_tensors="pt", padding=True
         )
         expected = finished.graph(*(encoded[name] for name in finished.input_names)).numpy()
-    atol = {"half": 5e-3, "bf16": 0.1, "int8": 0.1, "onnx-int8": 0.3}.get(name, 1e-4)
+    atol = {"half": 2e-2, "bf16": 0.15, "int8": 0.1, "onnx-int8": 0.3}.get(name, 1e-4)
     scale = finished.scheme.high - finished.scheme.low
     export = load_export(folder)
     np.testing.assert_allclose(export.compute(export.encode(rows)), expected, atol=atol * scale)

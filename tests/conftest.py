@@ -2,13 +2,17 @@
 
 import logging
 import random
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertModel
+from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel
 from transformers.utils import logging as transformers_logging
 
+from pair_pkg.modeling.embedding import SentenceEncoder
+from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
 from pair_pkg.modeling.scratch import train_tokenizer
+from pair_pkg.modeling.sentence_folder import save_sentence_encoder
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
@@ -121,3 +125,13 @@ def _own_log(monkeypatch):
     verbosity = transformers_logging.get_verbosity()
     yield
     transformers_logging.set_verbosity(verbosity)
+
+
+@pytest.fixture(scope="session")
+def tiny_bi_encoder(tmp_path_factory) -> str:
+    """Folder of the embedded sample encoder as a bi-encoder: mean of the tokens, unit rows, 128 wide, 128 tokens."""
+    folder = tmp_path_factory.mktemp("models") / "tiny_bi_encoder"
+    name = str(Path(__file__).parents[1] / "data/tiny_encoder")
+    model = load_model(AutoModel, name, load_config(name))
+    save_sentence_encoder(SentenceEncoder(model, load_tokenizer(name), "mean", max_seq_length=128), folder)
+    return str(folder)

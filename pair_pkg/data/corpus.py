@@ -21,10 +21,11 @@ AUTO_LINES = 1000  # lines that "auto" looks at
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text and where a user finds it, such as ``corpus.txt:17``."""
+    """One text and where a user finds it, such as ``corpus.txt:17``; ``id`` where a column of ids was asked for."""
 
     text: str
     place: str
+    id: str | None = None
 
 
 @dataclass
@@ -42,10 +43,13 @@ def read_documents(
     paths: Sequence[Path],
     *,
     text_column: str | None = None,
+    id_column: str | None = None,
     encoding: str | None = None,
     document_per: str = "auto",
 ) -> Iterator[Document]:
     """Documents of text files and of the text column of tables, in the order of ``paths``.
+
+    With ``id_column`` every document carries the id of its row; text files have none, and are refused.
 
     In a ``.txt`` file a document is a line, or the lines between blank lines joined by LF; "auto" takes blank lines
     where they separate at least two blocks of several lines within the first 1,000 lines. Raises ``InputError``.
@@ -53,10 +57,12 @@ def read_documents(
     if document_per not in DOCUMENT_PER:
         raise InputError(f"--document_per {document_per}: unknown; use one of {', '.join(DOCUMENT_PER)}")
     for path in map(Path, paths):
-        if table_suffix(path) == ".txt":
-            yield from _text_documents(path, encoding, document_per)
+        if table_suffix(path) != ".txt":
+            yield from _table_documents(path, encoding, text_column, id_column)
+        elif id_column is not None:
+            raise InputError(f"{path}: a text file has no column {id_column!r}; give a table, or leave out --id_column")
         else:
-            yield from _table_documents(path, encoding, text_column)
+            yield from _text_documents(path, encoding, document_per)
 
 
 def clean_documents(
@@ -72,7 +78,7 @@ def clean_documents(
     for document in documents:
         audit.documents_read += 1
         text = document.text.strip()
-        digest = _digest(text, document.place)
+        digest = text_digest(text, document.place)
         if not text:
             audit.empty += 1
         elif drop_duplicates and digest in seen:
@@ -117,6 +123,14 @@ def hub_version(dataset_name: str, config_name: str | None, token: str | None = 
     with _hub_errors(dataset_name) as datasets:
         builder = datasets.load_dataset_builder(dataset_name, config_name, token=token)
         return f"{dataset_name}/{builder.config_id}/{builder.hash}"
+
+
+def text_digest(text: str, place: str) -> int:
+    """64 bits of BLAKE2b that tell texts apart. Raises ``InputError`` with the place at a lone surrogate."""
+    try:
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place}: a lone surrogate, half a character; mend or remove the document") from error
 
 
 @contextmanager
@@ -167,24 +181,26 @@ def _blocks(path: Path, encoding: str | None) -> Iterator[Document]:
             yield Document("\n".join(lines), f"{path}:{numbers[0]}")
 
 
-def _table_documents(path: Path, encoding: str | None, text_column: str | None) -> Iterator[Document]:
+def _table_documents(
+    path: Path, encoding: str | None, text_column: str | None, id_column: str | None
+) -> Iterator[Document]:
     # A column that is named, not numbered, says that the file has a header.
     header = None if text_column is None or text_column.isdigit() else True
     table = read_table(path, encoding=encoding, header=header)
     column = pick_column(table.columns, TEXT_SYNONYMS, text_column, "--text_column", path)
+    id_column = id_column and pick_column(table.columns, (), id_column, "--id_column", path)
     for row in table:
-        yield _document(row.values[column], row.place)
+        yield _document(row.values[column], row.place, id_column and _id(row.values[id_column], row.place))
 
 
-def _document(text: Any, place: str) -> Document:
+def _id(value: Any, place: str) -> str:
+    if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
+        raise InputError(f"{place}: the id is {value!r:.40}; every row needs a text or a whole number as its id")
+    return str(value)
+
+
+def _document(text: Any, place: str, document_id: str | None = None) -> Document:
     if not isinstance(text, str):
         kind = "null" if text is None else f"{type(text).__name__} {text!r:.40}"
         raise InputError(f"{place}: the text is {kind}, not a string; mend or remove the row, or give --text_column")
-    return Document(text, place)
-
-
-def _digest(text: str, place: str) -> int:
-    try:
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{place}: a lone surrogate, half a character; mend or remove the document") from error
+    return Document(text, place, document_id)

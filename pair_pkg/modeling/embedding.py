@@ -2,7 +2,7 @@
 
 # N tokens, S texts of a batch, T the longest of them, D width of a vector, R texts to encode
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,6 +34,15 @@ class SentenceEncoder:
     normalized: bool = True
 
 
+@dataclass
+class EncodingAudit:
+    """What :func:`encode_texts` adds up: distinct texts, their tokens, and how many of them were cut."""
+
+    texts: int = 0
+    tokens: int = 0
+    truncated: int = 0
+
+
 class Padding(NamedTuple):
     """How a tokenizer pads a batch for a stock forward."""
 
@@ -49,12 +58,15 @@ def encode_texts(
     batch_tokens: int = 8192,
     dtype: torch.dtype = torch.float32,
     out: np.ndarray | None = None,
+    audit: EncodingAudit | None = None,
+    on_texts: Callable[[int], object] | None = None,
 ) -> np.ndarray:
     """The vectors of texts, in their order: (R, D) float32.
 
     Batches hold up to ``batch_tokens`` tokens of like length; the next texts are tokenized meanwhile. ``dtype``
     bfloat16 multiplies in it, the rows stay float32; ask ``supports_bfloat16`` whether that is faster. With ``out``,
-    an array or memory map of this shape, the rows are written there and nothing else is kept.
+    an array or memory map of this shape, the rows are written there and nothing else is kept. What was encoded is added
+    to ``audit``, and ``on_texts`` is told after each batch how many distinct texts it held.
     """
     rows_of = _rows_by_text(texts)
     longest_first = sorted(rows_of, key=len, reverse=True)  # characters foretell tokens
@@ -64,6 +76,10 @@ def encode_texts(
     device = next(encoder.model.parameters()).device
     with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for chunk, tokens in _tokenized_ahead(longest_first, encoder):
+            if audit is not None:
+                audit.texts += len(chunk)
+                audit.tokens += len(tokens.ids)
+                audit.truncated += tokens.num_truncated
             order = np.argsort(-tokens.lengths, kind="stable")
             for part in cut_by_tokens(tokens.lengths[order], batch_tokens, padded=padding is not None):
                 batch = build_text_batch(tokens, order[part], padding)
@@ -71,7 +87,9 @@ def encode_texts(
                 if out is None:
                     out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
                 rows = [rows_of[chunk[text]] for text in order[part]]
-                out[np.concatenate(rows)] = np.repeat(vectors.cpu().numpy(), list(map(len, rows)), axis=0)
+                out[np.concatenate(rows)] = np.repeat(vectors.float().cpu().numpy(), list(map(len, rows)), axis=0)
+                if on_texts is not None:
+                    on_texts(len(rows))
     encoder.model.train(was_training)
     return np.empty((0, 0), dtype=np.float32) if out is None else out
 

@@ -10,6 +10,8 @@ logger = logging.getLogger("pair_pkg")
 
 CPUINFO_PATH = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
+FLOAT16_FLAGS = {"avx512_fp16", "amx_fp16"}
+COMPUTE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
@@ -34,6 +36,21 @@ def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
     else:
         logger.info("precision: float32, because this %s is not known to multiply in bfloat16", device_type)
     return bool(bf16)
+
+
+def compute_dtype(name: str, device_type: str) -> torch.dtype:
+    """The type to multiply in, with a warning where this device is not known to gain from it."""
+    known = {
+        "float32": True,
+        "bfloat16": supports_bfloat16(device_type),
+        "float16": device_type == "cuda" or device_type == "cpu" and not FLOAT16_FLAGS.isdisjoint(_processor_flags()),
+    }
+    if not known[name]:
+        logger.warning(
+            "precision: %s as asked, but this %s is not known to multiply in it, and may be far slower than in float32",
+            name, device_type,
+        )  # fmt: skip
+    return COMPUTE_DTYPES[name]
 
 
 def supports_bfloat16(device_type: str) -> bool:

@@ -19,8 +19,9 @@ from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import POOLINGS, SentenceEncoder
 from pair_pkg.modeling.loading import load_config, load_tokenizer
 from pair_pkg.modeling.sources import refuse_without_weights
-from pair_pkg.records import read_json
+from pair_pkg.records import WEIGHT_SUFFIXES, fingerprint_files, read_json
 
+RECORDS = ("run.json", "decision.json", "results.json", "log_history.json", "trainer_state.json")  # no part of a vector
 OURS = "sentence_transformers."  # the library's own modules; others would be code from the checkpoint
 
 
@@ -54,10 +55,8 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     load_tokenizer(name, **hub)  # these two refuse what is broken or names code, before the library reads it
     load_config(name, **hub)
     refuse_without_weights(name)
-    path = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **hub)
-    if path is None:
-        raise InputError(f"{name}: holds no modules.json; give a bi-encoder's folder, as sentence-transformers writes")
-    foreign = [module["type"] for module in read_json(path) if not module["type"].startswith(OURS)]
+    modules = read_json(_modules_path(name, hub))
+    foreign = [module["type"] for module in modules if not module["type"].startswith(OURS)]
     if foreign:
         raise InputError(
             f"{name}: {foreign[0]} is no module of sentence-transformers, and no code is run; take another"
@@ -65,6 +64,25 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     library = {"cache_folder": hub.get("cache_dir"), "revision": hub.get("revision"), "token": hub.get("token")}
     loaded = SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)
     return _encoder_of(name, loaded)
+
+
+def fingerprint_encoder(name: str, **hub: Any) -> str:
+    """A short sha256 over everything that a vector depends on: weights, tokenizer, settings, and those of each module.
+
+    Raises ``InputError`` where there is no modules.json.
+    """
+    path = _modules_path(name, hub)
+    folder = Path(path).parent
+    parts = dict.fromkeys(["", *(module["path"] for module in read_json(path))])
+    files = (file for part in parts for file in sorted((folder / part).iterdir()))
+    return fingerprint_files(file for file in files if file.suffix in WEIGHT_SUFFIXES and file.name not in RECORDS)
+
+
+def _modules_path(name: str, hub: dict[str, Any]) -> str:
+    path = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **hub)
+    if path is None:
+        raise InputError(f"{name}: holds no modules.json; give a bi-encoder's folder, as sentence-transformers writes")
+    return path
 
 
 def _pooling_modules(encoder: SentenceEncoder) -> list[nn.Module]:

@@ -1,6 +1,7 @@
 """``python -m pair_pkg inspect``: what a tokenizer makes of a text, and how its rows are masked."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,13 @@ from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.rows import cut_windows, rows_line_by_line
 from pair_pkg.data.tokens import TokenStore, ordinary_ids, special_affixes
+from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.preview import preview_rows
 from pair_pkg.modeling.loading import load_tokenizer, resolve_package
 from pair_pkg.report.tables import format_table
+from pair_pkg.stages.layers_output import open_layers
 from pair_pkg.stages.terminal import CommandParser, announce
 
 NUM_MASKED_ROWS = 3
@@ -25,13 +28,22 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--text", required=True, help="the text, or the first sentence of a pair")
     parser.add_argument("--pair", help="the second sentence")
     parser.add_argument("--seed", type=int, default=42, help="seed of the masks (default: 42)")
+    parser.add_argument("--output_hidden_states", action="store_true", help="write those of every layer to --output")
+    parser.add_argument("--output_attentions", action="store_true", help="write them to --output, and draw them (png)")
+    parser.add_argument("--output", help="file of hidden states and attentions: .npz; the picture stands beside it")
     options = parser.parse_args(argv)
+    wanted = {"hidden_states": options.output_hidden_states, "attentions": options.output_attentions}
+    if any(wanted.values()) and (options.output is None or Path(options.output).suffix != ".npz"):
+        raise InputError("--output_hidden_states, --output_attentions: name the file with --output, such as layers.npz")
     tokenizer = load_tokenizer(resolve_package(options.model))
     encoding = tokenizer(options.text, options.pair, return_token_type_ids=True, return_special_tokens_mask=True)
     announce(_token_table(tokenizer, encoding), "", _special_tokens(tokenizer))
     if tokenizer.mask_token_id is not None:
         announce("", f"masked rows of epochs 0 to {NUM_MASKED_ROWS - 1}, {{shown -> to predict}}:")
         announce(*masked_rows(tokenizer, options.text, options.seed))
+    layers = open_layers(resolve_package(options.model), **wanted)
+    if layers:
+        layers.write(Path(options.output), [options.text], options.pair)
     return dict(encoding)
 
 

@@ -3,11 +3,20 @@
 import argparse
 import logging
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import NoReturn
 
+from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from pair_pkg.errors import InputError, one_line
+
+logger = logging.getLogger("pair_pkg")
+
+LOG_SECONDS = 30  # between two lines about the progress of a long work, where there is no terminal
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -21,6 +30,40 @@ def announce(*lines: str) -> None:
     """Print lines at once, also into a pipe."""
     for line in lines:
         print(line, flush=True)
+
+
+@contextmanager
+def progress(total: int, what: str, unit: str = "texts") -> Iterator[Callable[[int], None]]:
+    """Show how far a work is, its rate and its expected end; the work calls what it is given with each new count.
+
+    A bar where the standard error is a terminal, else a log line every half minute.
+    """
+    if sys.stderr.isatty():
+        with tqdm(total=total, desc=what, unit=f" {unit}", dynamic_ncols=True) as bar:
+            yield bar.update
+        return
+    done, begin, logged = 0, time.monotonic(), time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, logged
+        done += count
+        now = time.monotonic()
+        if now - logged >= LOG_SECONDS and done < total:
+            logged = now
+            logger.info("%s", progress_line(what, unit, done, total, now - begin, datetime.now()))
+
+    yield advance
+
+
+def progress_line(what: str, unit: str, done: int, total: int, seconds: float, now: datetime) -> str:
+    """How far a work is, in words.
+
+    >>> progress_line("embedding", "texts", 3000, 9000, 10.0, datetime(2026, 1, 1, 12, 0))
+    'embedding: 3,000 of 9,000 texts, 300 texts/s, expected end 12:00:20'
+    """
+    rate = done / seconds
+    end = now + timedelta(seconds=(total - done) / rate)
+    return f"{what}: {done:,} of {total:,} {unit}, {rate:,.0f} {unit}/s, expected end {end:%H:%M:%S}"
 
 
 def set_up_logging(level: int = logging.INFO) -> None:

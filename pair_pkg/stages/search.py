@@ -1,0 +1,171 @@
+"""``python -m pair_pkg search --index DIR "text" ...``: the nearest texts, from words, a file or a prompt."""
+
+import argparse
+import dataclasses
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pair_pkg.data.corpus import read_documents
+from pair_pkg.errors import InputError, one_line
+from pair_pkg.modeling.loading import resolve_package
+from pair_pkg.report.tables import display_width, format_table
+from pair_pkg.search.answers import Answer, Hit, find_hits, rerank
+from pair_pkg.search.index_folder import open_index, read_manifest, refuse_other_model
+from pair_pkg.search.vector_files import write_beside
+from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
+from pair_pkg.stages.text_input import add_encoder_flags, load_encoder, read_filled, text_paths, warn_of_dropped
+from pair_pkg.stages.verdicts import PairJudge, cosine_judge
+
+PROMPT = "query> "
+NARROWEST_TEXT = 20  # columns that a text is shown in at least
+
+AnswerAll = Callable[[list[str]], list[Answer]]
+
+
+def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Answer the queries; returns the answers as ``--json`` prints them."""
+    set_up_logging()
+    options = _parser().parse_args(argv)
+    if options.top_k < 1 or options.rerank_top_k < 1:
+        raise InputError("--top_k and --rerank_top_k: give at least 1")
+    if options.texts and options.queries:
+        raise InputError("--queries: give the queries as words or as a file, not both")
+    output = Path(options.output) if options.output else None
+    if output and output.suffix != ".jsonl":
+        raise InputError(f"{output}: answers are written as JSON lines; name it .jsonl")
+    answer_all = _answering(options)
+    if not options.texts and not options.queries and sys.stdin.isatty():
+        return _converse(options, answer_all)
+    answers = answer_all(list(_queries(options)))
+    if output:
+        write_beside(output, lambda temporary: temporary.write_text("".join(map(_json_line, answers)), "utf-8"))
+        announce(f"{output}: {len(answers):,} answers")
+    else:
+        _show(options, answers)
+    return [dataclasses.asdict(answer) for answer in answers]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = CommandParser(prog="pair_pkg search", description="Find the nearest texts of an index.")
+    parser.add_argument("texts", nargs="*", help="queries; without any, and without --queries, a prompt asks for them")
+    parser.add_argument("--index", required=True, help="folder of the index")
+    add_encoder_flags(parser, model_required=False)
+    parser.add_argument("--queries", nargs="+", help="files of queries: txt, csv, tsv, json, jsonl, parquet")
+    parser.add_argument("--text_column", help="column of the queries; unset: text, content, document, ...")
+    parser.add_argument("--encoding", help="encoding of the files of queries; unset: detected")
+    parser.add_argument("--top_k", type=int, default=10, help="texts to show for a query (default: 10)")
+    parser.add_argument("--rerank", metavar="DIR", help="cross-encoder that ranks the nearest texts anew")
+    parser.add_argument(
+        "--rerank_top_k", type=int, default=50, help="nearest texts that it is shown, at least --top_k (default: 50)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON lines, one a query")
+    parser.add_argument("--output", help="write JSON lines to this file")
+    return parser
+
+
+def _answering(options: argparse.Namespace) -> AnswerAll:
+    """Load all that answers need, once; the model is the one that the index was built with, if none is named."""
+    folder = Path(options.index)
+    manifest = read_manifest(folder)
+    options.model = options.model or manifest["model"].get("name")
+    ready = load_encoder(options)
+    refuse_other_model(manifest, folder, ready.name, ready.fingerprint)
+    judge_pairs = PairJudge(resolve_package(options.rerank), "--rerank") if options.rerank else None
+    judge = cosine_judge(ready.name) if judge_pairs is None else None
+    opened = open_index(folder)
+
+    def answer_all(queries: list[str]) -> list[Answer]:
+        vectors = ready.encode(queries)
+        if judge_pairs is None:
+            return find_hits(opened, queries, vectors, options.top_k, judge)
+        candidates = find_hits(opened, queries, vectors, max(options.top_k, options.rerank_top_k))
+        return rerank(candidates, judge_pairs, options.top_k)
+
+    return answer_all
+
+
+def _queries(options: argparse.Namespace) -> Iterator[str]:
+    """The queries of the command line, of its files, or the lines of the standard input."""
+    if options.texts:
+        yield from options.texts
+    elif options.queries:
+        dropped: list[str] = []
+        documents = read_documents(
+            text_paths(options.queries), text_column=options.text_column, encoding=options.encoding, document_per="line"
+        )
+        yield from (document.text for document in read_filled(documents, dropped))
+        warn_of_dropped(dropped)
+    else:
+        yield from (line.strip() for line in sys.stdin if line.strip())
+
+
+def _converse(options: argparse.Namespace, answer_all: AnswerAll) -> list[dict[str, Any]]:
+    """Ask for queries until the end of input (Ctrl-D)."""
+    import readline  # noqa: F401  # arrow keys and a history for input()
+
+    announce("a query a line; Ctrl-D ends")
+    answers = []
+    while True:
+        try:
+            query = input(PROMPT).strip()
+        except EOFError:
+            announce("")
+            return answers
+        if query:
+            found = answer_all([query])
+            _show(options, found)
+            answers += [dataclasses.asdict(answer) for answer in found]
+
+
+def _show(options: argparse.Namespace, answers: Sequence[Answer]) -> None:
+    for answer in answers:
+        if options.json:
+            announce(_json_line(answer).rstrip("\n"))
+        else:
+            announce(answer_table(answer, shutil.get_terminal_size().columns), "")
+
+
+def answer_table(answer: Answer, columns: int) -> str:
+    """A query and its hits for a terminal of so many columns; control characters are shown as escapes."""
+    if not answer.hits:
+        return f"{shown(answer.query, columns)}\n(nothing found)"
+    judged = answer.hits[0].same is not None
+    header = ["", "cosine", *(["probability", "same"] if judged else []), "id", "text"]
+    rows = [_row(rank, hit, judged) for rank, hit in enumerate(answer.hits, start=1)]
+    widths = [max(display_width(str(row[place])) for row in [header, *rows]) for place in range(len(header) - 1)]
+    room = max(NARROWEST_TEXT, columns - sum(widths) - 2 * len(widths))
+    rows = [[*row[:-1], shown(row[-1], room)] for row in rows]
+    table = format_table(header, rows, "rr" + ("rl" if judged else "") + "ll")
+    return f"{shown(answer.query, columns)}\n{table}"
+
+
+def shown(text: str, columns: int) -> str:
+    """A text in one line of at most so many columns, without control characters.
+
+    >>> shown("a\\nb\\x1b[31m", 20), shown("手机手机手机", 8)
+    ('a b\\\\x1b[31m', '手机手…')
+    """
+    line = one_line(text)
+    if display_width(line) <= columns:
+        return line
+    kept, width = [], 1  # of the dots
+    for char in line:
+        width += display_width(char)
+        if width > columns:
+            break
+        kept.append(char)
+    return "".join(kept) + "…"
+
+
+def _row(rank: int, hit: Hit, judged: bool) -> list[str]:
+    verdict = [f"{hit.probability:.3f}", "yes" if hit.same else "no"] if judged else []
+    return [str(rank), f"{hit.cosine:.4f}", *verdict, hit.id, hit.text]
+
+
+def _json_line(answer: Answer) -> str:
+    """One answer; ASCII only, so that no text can steer a terminal."""
+    return json.dumps(dataclasses.asdict(answer)) + "\n"

@@ -11,6 +11,11 @@ COMMANDS = {
     "pipeline": ("pair_pkg.stages.pipeline", "both stages, from the base and the adapted checkpoint, and the answer"),
     "ablate": ("pair_pkg.stages.ablation", "what several settings of stage 2 bring, each alone, over some seeds"),
     "score": ("pair_pkg.stages.score", "from a fine-tuned model to calibrated probabilities and verdicts of pairs"),
+    "embed": ("pair_pkg.stages.embed", "texts to vectors: npy, jsonl or parquet"),
+    "index": ("pair_pkg.stages.index", "a FAISS index of texts: build, add, remove"),
+    "search": ("pair_pkg.stages.search", "the nearest texts of an index, reranked by a cross-encoder if asked"),
+    "mine": ("pair_pkg.stages.mine", "hard negatives for labelled pairs, candidates for paraphrases"),
+    "dedupe": ("pair_pkg.stages.dedupe", "texts of one meaning as clusters"),
     "export": ("pair_pkg.stages.exporting", "a finished model for C++, ONNX and others, proven equal to float32"),
     "inspect": ("pair_pkg.stages.inspection", "how a text becomes tokens, and how rows are masked"),
 }

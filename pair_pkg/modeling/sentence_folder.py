@@ -22,6 +22,7 @@ from pair_pkg.modeling.sources import refuse_without_weights
 from pair_pkg.records import WEIGHT_SUFFIXES, fingerprint_files, read_json
 
 RECORDS = ("run.json", "decision.json", "results.json", "log_history.json", "trainer_state.json")  # no part of a vector
+NO_MODULES = "holds no modules.json; give a bi-encoder's folder, as sentence-transformers writes"
 OURS = "sentence_transformers."  # the library's own modules; others would be code from the checkpoint
 
 
@@ -47,6 +48,11 @@ def save_sentence_encoder(encoder: SentenceEncoder, folder: str | Path) -> None:
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
 
 
+def is_sentence_folder(name: str, **hub: Any) -> bool:
+    """Whether a folder or Hub repository is a sentence-transformers one."""
+    return _modules_path(name, hub) is not None
+
+
 def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     """The encoder of a sentence-transformers folder or Hub repository, in float32 on the CPU.
 
@@ -55,8 +61,10 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     load_tokenizer(name, **hub)  # these two refuse what is broken or names code, before the library reads it
     load_config(name, **hub)
     refuse_without_weights(name)
-    modules = read_json(_modules_path(name, hub))
-    foreign = [module["type"] for module in modules if not module["type"].startswith(OURS)]
+    modules = _modules_path(name, hub)
+    if modules is None:
+        raise InputError(f"{name}: {NO_MODULES}")
+    foreign = [module["type"] for module in read_json(modules) if not module["type"].startswith(OURS)]
     if foreign:
         raise InputError(
             f"{name}: {foreign[0]} is no module of sentence-transformers, and no code is run; take another"
@@ -72,17 +80,16 @@ def fingerprint_encoder(name: str, **hub: Any) -> str:
     Raises ``InputError`` where there is no modules.json.
     """
     path = _modules_path(name, hub)
+    if path is None:
+        raise InputError(f"{name}: {NO_MODULES}")
     folder = Path(path).parent
     parts = dict.fromkeys(["", *(module["path"] for module in read_json(path))])
     files = (file for part in parts for file in sorted((folder / part).iterdir()))
     return fingerprint_files(file for file in files if file.suffix in WEIGHT_SUFFIXES and file.name not in RECORDS)
 
 
-def _modules_path(name: str, hub: dict[str, Any]) -> str:
-    path = cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **hub)
-    if path is None:
-        raise InputError(f"{name}: holds no modules.json; give a bi-encoder's folder, as sentence-transformers writes")
-    return path
+def _modules_path(name: str, hub: dict[str, Any]) -> str | None:
+    return cached_file(name, "modules.json", _raise_exceptions_for_missing_entries=False, **hub)
 
 
 def _pooling_modules(encoder: SentenceEncoder) -> list[nn.Module]:

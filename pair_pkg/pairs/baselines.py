@@ -1,74 +1,57 @@
-"""What a model must beat: the majority class and the overlap of words, fitted on the training pairs."""
+"""What a model must beat: the majority class, and similarities that nothing was learned for but one cut or line."""
 
-import re
-import unicodedata
-from collections.abc import Sequence
+# N training pairs, M test pairs, C classes
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
-from pair_pkg.pairs.metrics import BINARY, CLASSES, SCORES, compute_pair_metrics
+from pair_pkg.pairs.metrics import BINARY, CLASSES
 from pair_pkg.pairs.thresholds import best_threshold
 
-LabelledPairs = tuple[Sequence[str], Sequence[str], Sequence[float]]  # left texts, right texts, labels
 
-# Scripts written without spaces: Han (with its extensions) and kana. Hangul puts spaces between words.
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+class Predicted(NamedTuple):
+    """Predictions of the test pairs, as metrics take them, and the threshold that decides binary ones."""
+
+    predictions: np.ndarray  # (M,), for classes (M, C)
+    threshold: float | None = 0.5
 
 
-def baseline_metrics(kind: str, train: LabelledPairs, test: LabelledPairs) -> dict[str, dict]:
-    """Score the trivial predictors on ``test`` by the metrics that score the models.
+class Similarity(NamedTuple):
+    """How alike the texts of each pair are by some measure; of the training pairs a sample will do."""
 
-    "majority" predicts the share of each label in ``train`` (for scores: their mean), whatever the texts say.
-    "word_overlap" (not for classes) predicts the Jaccard overlap of the words: binary pairs are cut at the threshold
-    with the best accuracy on ``train``, which its metrics name; for scores the overlap is mapped linearly by least
-    squares on ``train``.
+    train: np.ndarray  # (N,)
+    train_labels: np.ndarray  # (N,)
+    test: np.ndarray  # (M,)
+
+
+def baseline_predictions(
+    kind: str, train_labels: np.ndarray, num_test: int, num_classes: int, similarities: Mapping[str, Similarity]
+) -> dict[str, Predicted]:
+    """What trivial predictors say of the test pairs; nothing here sees a test label.
+
+    "majority" predicts the share of each label in ``train_labels`` (for scores: their mean), whatever the texts say.
+    Of every similarity (not for classes) binary pairs are cut at the threshold with the best accuracy on the training
+    pairs; for scores it is mapped linearly by least squares on them.
+
+    >>> overlap = Similarity(np.array([0.2, 0.8]), np.array([0, 1]), np.array([0.9]))
+    >>> baseline_predictions("binary", np.array([0, 1]), 1, 2, {"word_overlap": overlap})["word_overlap"].threshold
+    0.5
     """
-    baselines = {"majority": _majority_metrics(kind, np.asarray(train[2]), np.asarray(test[2]))}
     if kind == CLASSES:
-        return baselines
-    train_overlaps, test_overlaps = word_overlaps(train[0], train[1]), word_overlaps(test[0], test[1])
-    if kind == BINARY:
-        threshold = best_threshold(train_overlaps, np.asarray(train[2]))
-        baselines["word_overlap"] = {
-            **compute_pair_metrics(BINARY, test_overlaps, test[2], threshold),
-            "threshold": threshold,
-        }
-    else:
-        slope, intercept = _least_squares(train_overlaps, np.asarray(train[2], dtype=np.float64))
-        baselines["word_overlap"] = compute_pair_metrics(SCORES, slope * test_overlaps + intercept, test[2])
+        shares = np.bincount(train_labels, minlength=num_classes) / len(train_labels)
+        return {"majority": Predicted(np.tile(shares, (num_test, 1)))}
+    # the mean of 0 and 1 is the share of label 1
+    baselines = {"majority": Predicted(np.full(num_test, train_labels.mean()))}
+    for name, similarity in similarities.items():
+        if kind == BINARY:
+            threshold = best_threshold(similarity.train, similarity.train_labels)
+            baselines[name] = Predicted(similarity.test, threshold)
+        else:
+            slope, intercept = _least_squares(similarity.train, similarity.train_labels.astype(np.float64))
+            baselines[name] = Predicted(slope * similarity.test + intercept)
     return baselines
-
-
-def word_overlaps(left: Sequence[str], right: Sequence[str]) -> np.ndarray:
-    """The Jaccard overlap of the two word sets of each pair, (N,) in [0, 1]; 0 where neither text has a word.
-
-    >>> word_overlaps(["How old is she?", "花呗怎么还款"], ["How OLD is he", "花呗还款"]).round(2).tolist()
-    [0.6, 0.67]
-    """
-    overlaps = []
-    for one, other in zip(left, right, strict=True):
-        one_words, other_words = words(one), words(other)
-        overlaps.append(len(one_words & other_words) / max(1, len(one_words | other_words)))
-    return np.array(overlaps)
-
-
-def words(text: str) -> set[str]:
-    """The words of a text, without case and punctuation; a Chinese or Japanese character is a word of its own.
-
-    >>> sorted(words("Is WiFi, 无线 the same?"))
-    ['is', 'same', 'the', 'wifi', '无', '线']
-    """
-    return set(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
-
-
-def _majority_metrics(kind: str, train_labels: np.ndarray, test_labels: np.ndarray) -> dict:
-    if kind != CLASSES:  # the mean of 0 and 1 is the share of label 1
-        constant = np.full(len(test_labels), train_labels.mean())
-        return compute_pair_metrics(kind, constant, test_labels)
-    num_classes = int(max(train_labels.max(), test_labels.max())) + 1
-    shares = np.bincount(train_labels, minlength=num_classes) / len(train_labels)
-    return compute_pair_metrics(CLASSES, np.tile(shares, (len(test_labels), 1)), test_labels)
 
 
 def _least_squares(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -29,18 +29,19 @@ SLICE_COLUMNS = {  # metric -> the head of its column
 }
 
 
-def result_table(title: str, figures: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any]) -> str:
+def result_table(title: str, figures: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any] | None) -> str:
     """The metrics of the model and of each baseline, a column each, every value above its interval.
 
-    ``intervals``: ``{"confidence": 0.95, "bounds": {column: {metric: [low, high]}}}``.
+    ``intervals``: ``{"confidence": 0.95, "bounds": {column: {metric: [low, high]}}}``; None leaves their lines out.
     """
     names = [name for name in SHOWN_METRICS if any(name in values for values in figures.values())]
-    head = f"  {100 * intervals['confidence']:g} % interval"
     rows = []
     for name in names:
         rows.append([metric_title(name), *(format_value(name, values.get(name)) for values in figures.values())])
-        bounds = [intervals["bounds"][column].get(name, (None, None)) for column in figures]
-        rows.append([head, *(format_interval(name, *found) for found in bounds)])
+        if intervals is not None:
+            bounds = [intervals["bounds"][column].get(name, (None, None)) for column in figures]
+            head = f"{100 * intervals['confidence']:g} % interval"
+            rows.append([head, *(format_interval(name, *found) for found in bounds)])
     return format_table([title, *(metric_title(column) for column in figures)], rows, "l" + "r" * len(figures))
 
 

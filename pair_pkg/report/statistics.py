@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from pair_pkg.pairs.metrics import BINARY
+from pair_pkg.pairs.metrics import BINARY, DECIDED
 from pair_pkg.report.numbers import LOWER_IS_BETTER, format_change, format_value, metric_title
 from pair_pkg.report.weighted_metrics import WEIGHTED_METRICS, WeightedMetric
 
 HELPED, HURT, NOT_TOLD_APART = "helped", "hurt", "not told apart"
-DECIDED_METRICS = {"accuracy", "f1", "precision", "recall", "mcc"}  # of binary pairs: those that a threshold changes
 WEIGHTS_PER_CHUNK = 2_000_000  # 16 MB a matrix: a test set of any size is resampled in bounded memory
 
 
@@ -110,7 +109,7 @@ def bootstrap_metrics(
     As in ``paired_bootstrap``, whole ``groups`` (N,) of pairs are drawn; the interval says how far the figure may be
     from that of all pairs such as these, for this one trained model: it knows nothing of other training seeds.
     """
-    undecided = DECIDED_METRICS if kind == BINARY and threshold is None else set()
+    undecided = DECIDED if kind == BINARY and threshold is None else ()
     metrics = {name: metric for name, metric in WEIGHTED_METRICS[kind].items() if name not in undecided}
     seen = {name: _as_decided(kind, name, predictions, threshold) for name in metrics}
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in metrics}
@@ -221,7 +220,7 @@ def _as_decided(kind: str, metric_name: str, predictions: np.ndarray, threshold:
 
     ``threshold`` is one number, or with predictions (S, N) one of each seed.
     """
-    if kind != BINARY or metric_name not in DECIDED_METRICS:
+    if kind != BINARY or metric_name not in DECIDED:
         return np.asarray(predictions)
     thresholds = np.asarray(threshold)
     return (np.asarray(predictions) >= thresholds.reshape(*thresholds.shape, 1)).astype(np.float64)

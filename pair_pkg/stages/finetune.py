@@ -19,6 +19,7 @@ from pair_pkg.stages.fold_runs import run_folds
 from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
 from pair_pkg.stages.pair_audit import write_conflicts
 from pair_pkg.stages.pair_building import build_pair_model
+from pair_pkg.stages.pair_evaluation import evaluate_test, measure_similarities, write_worst
 from pair_pkg.stages.pair_model import PairModel
 from pair_pkg.stages.pair_report import print_metrics
 from pair_pkg.stages.pair_setup import PairSetup, begin_record, settle
@@ -26,7 +27,6 @@ from pair_pkg.stages.pair_testing import (
     ScoredPairs,
     decide_by_validation,
     evaluate_calibration,
-    evaluate_test,
     imbalance_record,
     score_pairs_with,
     stored_decision,
@@ -166,14 +166,18 @@ def _judge(
         scored.append(score_pairs_with(trainer, TEST, data.splits[TEST], rows))
     stored = None if flags.training.do_train else stored_decision(flags, setup)
     decision = stored or decide_by_validation(setup, pair_model, scored[0])
-    results = evaluate_test(setup.scheme.kind, decision, data.splits[TRAIN], scored[-1])
+    train, test = data.splits[TRAIN], scored[-1]
+    similarities = measure_similarities(flags, setup, train, test.pairs)
+    results = evaluate_test(setup.scheme, decision, train, test, similarities)
     if decision is not None:
         results["decision"] = dataclasses.asdict(decision)
         results["calibration"] = evaluate_calibration(decision, pair_model.are_cosines, scored)
         results |= imbalance_record(setup)
     if pair_model.both_orders:
         results["asymmetry"] = {part.name: asymmetry(decision, part.orders) for part in scored}
-    _write_scores(trainer, setup, decision, scored[-1], TEST_NAME)
+    _write_scores(trainer, setup, decision, test, TEST_NAME)
+    if trainer.args.should_save:
+        write_worst(trainer.args.output_dir, setup.scheme, decision, test)
     return decision, results
 
 

@@ -21,7 +21,9 @@ from pair_pkg.pairs.decision import Decision, fit_decision, save_decision
 from pair_pkg.pairs.scorer import Scorer, load_scorer, mean_scorer
 from pair_pkg.records import read_record, write_record
 from pair_pkg.stages.arguments.pairs import PairFlags
-from pair_pkg.stages.pair_testing import ScoredPairs, evaluate_calibration, evaluate_test
+from pair_pkg.stages.pair_evaluation import evaluate_test, measure_similarities, pair_metrics, write_worst
+from pair_pkg.stages.pair_setup import settle
+from pair_pkg.stages.pair_testing import ScoredPairs, evaluate_calibration
 from pair_pkg.stages.pairs_data import PairSplits, augment_graph
 from pair_pkg.stages.predictions import TEST_NAME, write_predictions
 from pair_pkg.stages.seed_runs import mark_running
@@ -85,11 +87,13 @@ def _combine(
     if TEST in data.splits:
         test = data.splits[TEST]
         scored.append(ScoredPairs(TEST, test, mean_scorer(members, decision).score(test.sentence1, test.sentence2)))
-    metrics = evaluate_test(data.scheme.kind, decision, data.splits[TRAIN], scored[-1])
+    train = data.splits[TRAIN]
+    similarities = measure_similarities(flags, settle(flags, data), train, scored[-1].pairs)
+    metrics = evaluate_test(data.scheme, decision, train, scored[-1], similarities)
     if decision is not None:
         metrics["decision"] = dataclasses.asdict(decision)
         metrics["calibration"] = evaluate_calibration(decision, False, scored)
-    out_of_fold = evaluate_test(data.scheme.kind, decision, data.splits[TRAIN], scored[0])["test"]
+    out_of_fold = pair_metrics(data.scheme.kind, decision, scored[0])
     metrics["folds"] = {"runs": figures, "out_of_fold": out_of_fold}
     _write(folder, data, list(folds), decision, scored[-1], metrics)
     return metrics
@@ -123,6 +127,7 @@ def _write(
     member = read_record(folder / names[0])
     own = {"k_folds": len(names), "seed": member["identity"]["seed"]}
     write_predictions(folder / TEST_NAME, scored.pairs, data.scheme, scored.scores, decision)
+    write_worst(folder, data.scheme, decision, scored)
     save_decision(decision, folder)
     record = {name: value for name, value in member.items() if name not in ("identity", "global_step", "metrics")}
     record |= {"identity": own, "members": names, "pairs": data.accounting, "metrics": metrics}

@@ -45,9 +45,10 @@ def find_conflicts(splits: dict[str, Pairs], scheme: LabelScheme) -> list[Confli
         first = rows[0]
         other = next(row for row in rows if row.label != first.label)
         logger.warning(
-            "%d pairs stand there with more than one label, in %d rows, such as %s (%s) and %s (%s); all are kept, "
-            "and listed in %s of the run's folder",
-            len(found), len(rows), first.place, first.label, other.place, other.label, CONFLICTS_NAME,
+            "%d pair%s with more than one label, in %d rows, such as %s (%s) and %s (%s); all are kept, and listed in "
+            "%s of the run's folder",
+            len(found), "s" if len(found) > 1 else "", len(rows),
+            first.place, first.label, other.place, other.label, CONFLICTS_NAME,
         )  # fmt: skip
     return rows
 

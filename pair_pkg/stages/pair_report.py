@@ -5,26 +5,50 @@ from typing import Any
 from pair_pkg.columns import VALIDATION
 from pair_pkg.pairs.decision import Decision
 from pair_pkg.pairs.metrics import BINARY, format_accuracy
+from pair_pkg.report.evaluation import SHOWN_METRICS, result_table, slice_table, spread_table
 from pair_pkg.report.numbers import format_value, metric_title
 from pair_pkg.report.tables import format_table
+from pair_pkg.stages.pair_evaluation import WORST_NAME
 from pair_pkg.stages.predictions import TEST_NAME
 from pair_pkg.stages.terminal import announce
 
-SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
-
 
 def print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
-    """The test figures beside the baselines, the decision, and where everything is."""
-    columns = {"model": metrics["test"], **metrics["baselines"]}
-    names = [name for name in SHOWN_METRICS if name in metrics["test"]]
-    rows = [
-        [metric_title(name), *(format_value(name, values.get(name)) for values in columns.values())] for name in names
-    ]
-    announce("", format_table([f"{metrics['test_split']} pairs", *columns], rows, "l" + "r" * len(columns)), "")
+    """The test figures beside the baselines, by slices and over seeds; the decision, and where everything is."""
+    title = f"{metrics['test_split']} pairs"
+    figures = {"model": metrics["test"], **metrics["baselines"]}
+    announce("", result_table(title, figures, metrics.get("intervals")), "")
+    if metrics.get("slices"):
+        announce(slice_table(f"slice of the {title}", metrics["slices"]), "")
+    if "seeds" in metrics:
+        announce(*seed_lines(metrics["seeds"], title), "")
     if "correct" in metrics["test"]:
         announce(f"accuracy: {format_accuracy(metrics['test']['correct'], metrics['test']['total'])}")
     announce(*decision_lines(metrics), *symmetry_lines(metrics))
-    announce(f"written to {output_dir}: the model, run.json, {TEST_NAME}, log_history.json, history.png")
+    files = f"the model, run.json, {TEST_NAME}, {WORST_NAME}, log_history.json, history.png"
+    announce(f"written to {output_dir}: {files}")
+
+
+def seed_lines(seeds: dict[str, Any], title: str) -> list[str]:
+    """The figures of several seeds: their spread, each run's own, and which was taken."""
+    names = [name for name in SHOWN_METRICS if name in seeds["test"]]
+    chosen_by = seeds["chosen_by"].removeprefix("eval_")
+    rows = [
+        [
+            f"{seed}{' (taken)' if seed == seeds['taken'] else ''}",
+            format_value(chosen_by, seeds["validation"][place]),
+            *(format_value(name, seeds["test"][name]["by_seed"][place]) for name in names),
+        ]
+        for place, seed in enumerate(seeds["seeds"])
+    ]
+    header = ["seed", f"validation {metric_title(chosen_by)}", *map(metric_title, names)]
+    return [
+        spread_table(f"{title}, {len(rows)} seeds", seeds["test"]),
+        "",
+        format_table(header, rows, "l" + "r" * (len(header) - 1)),
+        "",
+        f"taken: seed {seeds['taken']}, {seeds['why']}; the tables above and the decision are of that run",
+    ]
 
 
 def decision_lines(metrics: dict[str, Any]) -> list[str]:

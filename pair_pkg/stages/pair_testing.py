@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from pair_pkg.data.pairs import Pairs
-from pair_pkg.pairs.baselines import baseline_metrics
 from pair_pkg.pairs.batches import PairBatches
 from pair_pkg.pairs.calibration import NUM_BINS, calibration_metrics
 from pair_pkg.pairs.decision import Decision, bare_probability, fit_decision, load_decision
 from pair_pkg.pairs.imbalance import margin_shift
 from pair_pkg.pairs.loss import predictions
-from pair_pkg.pairs.metrics import BINARY, compute_pair_metrics
+from pair_pkg.pairs.metrics import BINARY
 from pair_pkg.records import read_record
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_model import PairModel
@@ -66,20 +65,6 @@ def decide_by_validation(setup: PairSetup, pair_model: PairModel, validation: Sc
         decide_by=setup.settings.get("decide_by"),
         wanted_precision=setup.settings.get("wanted_precision"),
     )
-
-
-def evaluate_test(kind: str, decision: Decision | None, train: Pairs, test: ScoredPairs) -> dict[str, Any]:
-    """Metrics of the test pairs at the fitted threshold, beside trivial baselines."""
-    pairs = test.pairs
-    judged = test.scores if decision is None else decision.probability(test.scores)
-    threshold = None if decision is None else decision.threshold
-    baselines = baseline_metrics(
-        kind,
-        (train.sentence1, train.sentence2, train.labels),
-        (pairs.sentence1, pairs.sentence2, pairs.labels),
-    )
-    metrics = compute_pair_metrics(kind, judged, pairs.labels, threshold)
-    return {"test_split": test.name, "test": metrics, "baselines": baselines}
 
 
 def imbalance_record(setup: PairSetup) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def test_a_run_leaves_a_plain_checkpoint_whose_scores_are_the_written_ones(words
     assert record["status"] == "finished" and record["metrics"] == json.loads(json.dumps(metrics))
     assert record["labels"]["names"] == ["0", "1"]
     assert record["pairs"]["pairs"] == {"train": 48, "validation": 6, "test": 6}
-    assert set(metrics["baselines"]) == {"majority", "word_overlap"}
+    assert set(metrics["baselines"]) == {"majority", "word_overlap", "frozen_encoder"}
     test = read_predictions(tmp_path / "out")
     logits = plain_scores(tmp_path / "out", test.sentence1, test.sentence2)
     decision = load_decision(tmp_path / "out")

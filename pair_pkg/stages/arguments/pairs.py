@@ -7,6 +7,7 @@ from pair_pkg.errors import InputError
 from pair_pkg.stages.arguments.aids import AidArguments, LayerArguments
 from pair_pkg.stages.arguments.architecture import ArchitectureArguments
 from pair_pkg.stages.arguments.decision import DecisionArguments
+from pair_pkg.stages.arguments.evaluation import EvaluationArguments
 from pair_pkg.stages.arguments.model import ModelArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
 
@@ -157,6 +158,7 @@ class PairFlags(NamedTuple):
     pairs: PairArguments
     architecture: ArchitectureArguments
     decision: DecisionArguments
+    evaluation: EvaluationArguments
     model: ModelArguments
     layers: LayerArguments
     aids: AidArguments

@@ -14,7 +14,7 @@ from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
 from benchmarks.onnx_int8 import load_in_int8
 from benchmarks.result import Result, comparison
 from benchmarks.timing import Contestant, alternate, clocked
-from pair_pkg.modeling.embedding import encode_texts
+from pair_pkg.modeling.embedding import encode_texts, hold_in
 from pair_pkg.modeling.precision import supports_bfloat16
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
 
@@ -50,8 +50,8 @@ def run(quick: bool, pairs: str | None = None, max_texts: int | None = None, rou
 
 
 def _ours() -> Encode:
-    encoder = load_sentence_encoder(minilm_dir())
     dtype = torch.bfloat16 if supports_bfloat16("cpu") else torch.float32
+    encoder = hold_in(load_sentence_encoder(minilm_dir()), dtype)
     return lambda texts: encode_texts(encoder, texts, dtype=dtype)
 
 

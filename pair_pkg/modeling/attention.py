@@ -113,7 +113,8 @@ def _plain_products_serve(query: Tensor, width: int, dropout_probability: float)
     """Whether a softmax between two products is the way: never on a GPU, whose fused kernels know dropout too."""
     if query.is_cuda:
         return False
-    return dropout_probability > 0 or query.dtype == torch.bfloat16 and width <= MAX_EXPLICIT_WIDTH
+    narrow = query.dtype == torch.bfloat16 and width <= MAX_EXPLICIT_WIDTH
+    return dropout_probability > 0 or narrow and torch.is_grad_enabled()
 
 
 def _rectangle(rows: Tensor, group: Group) -> Tensor:

@@ -2,9 +2,10 @@
 
 # N tokens, S texts of a batch, T the longest of them, D width of a vector, R texts to encode
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -55,7 +56,7 @@ def encode_texts(
     encoder: SentenceEncoder,
     texts: Sequence[str],
     *,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 4096,
     dtype: torch.dtype = torch.float32,
     out: np.ndarray | None = None,
     audit: EncodingAudit | None = None,
@@ -63,18 +64,20 @@ def encode_texts(
 ) -> np.ndarray:
     """The vectors of texts, in their order: (R, D) float32.
 
-    Batches hold up to ``batch_tokens`` tokens of like length; the next texts are tokenized meanwhile. ``dtype``
-    bfloat16 multiplies in it, the rows stay float32; ask ``supports_bfloat16`` whether that is faster. With ``out``,
-    an array or memory map of this shape, the rows are written there and nothing else is kept. What was encoded is added
-    to ``audit``, and ``on_texts`` is told after each batch how many distinct texts it held.
+    Batches hold up to ``batch_tokens`` tokens of like length; the next texts are tokenized meanwhile. With ``dtype``
+    bfloat16 the encoder runs in it, the rows stay float32; ask ``supports_bfloat16`` whether that is faster, and give
+    an encoder from ``hold_in`` where calls are many. With ``out``, an array or memory map of this shape, the rows are
+    written there and nothing else is kept. What was encoded is added to ``audit``, and ``on_texts`` is told after each
+    batch how many distinct texts it held.
     """
+    encoder = hold_in(encoder, dtype)
     rows_of = _rows_by_text(texts)
     longest_first = sorted(rows_of, key=len, reverse=True)  # characters foretell tokens
     padding = padding_of(encoder.tokenizer) if why_not_flat(encoder.model) else None
     was_training = encoder.model.training
     encoder.model.eval()
     device = next(encoder.model.parameters()).device
-    with torch.inference_mode(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with torch.inference_mode():
         for chunk, tokens in _tokenized_ahead(longest_first, encoder):
             if audit is not None:
                 audit.texts += len(chunk)
@@ -92,6 +95,16 @@ def encode_texts(
                     on_texts(len(rows))
     encoder.model.train(was_training)
     return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def hold_in(encoder: SentenceEncoder, dtype: torch.dtype) -> SentenceEncoder:
+    """The encoder with the weights of its model in ``dtype``: a copy, or itself where they are; its head stays.
+
+    Autocast would cast weights and residuals back and forth in every layer.
+    """
+    if next(encoder.model.parameters()).dtype == dtype:
+        return encoder
+    return replace(encoder, model=copy.deepcopy(encoder.model).to(dtype))
 
 
 def embed(model: nn.Module, inputs: dict[str, Any], pooling: str, attention_dropout: float = 0.0) -> Tensor:

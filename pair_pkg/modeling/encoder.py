@@ -95,7 +95,7 @@ def _encode(base_model, input_ids, position_ids, layout, token_type_ids, wanted,
 
 def with_dead_rows(rows: Tensor) -> Tensor:
     """(N, ...) and as many rows of zeros behind as ``dead_rows`` says; they belong to no segment and are cut off."""
-    dead = dead_rows(len(rows), rows.device)
+    dead = dead_rows(len(rows), rows.device, rows.dtype)
     return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, dead)) if dead else rows
 
 

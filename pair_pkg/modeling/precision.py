@@ -66,12 +66,12 @@ def supports_bfloat16(device_type: str) -> bool:
     return False
 
 
-def dead_rows(count: int, device: torch.device) -> int:
+def dead_rows(count: int, device: torch.device, dtype: torch.dtype = torch.float32) -> int:
     """Rows of zeros to add to ``count`` rows before their products, so that these come in few shapes.
 
     In bfloat16 on a CPU oneDNN compiles a kernel for every shape that it has not met: 1 to 5 ms for each product of
     a small encoder, forward and backward, and memory that grows (Intel server with AMX, 2026-11-24). Flat batches
-    have another number of rows at nearly every step. Elsewhere 0.
+    have another number of rows at nearly every step. Elsewhere 0. ``dtype`` is that of the rows, outside of autocast.
 
     >>> [dead_rows(count, torch.device("cpu")) for count in (4087, 607)]
     [0, 0]
@@ -79,7 +79,7 @@ def dead_rows(count: int, device: torch.device) -> int:
     ...     [dead_rows(count, torch.device("cpu")) for count in (4087, 607, 17, 0)]
     [9, 1, 7, 0]
     """
-    if device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+    if device.type != "cpu" or not (dtype == torch.bfloat16 or torch.is_autocast_enabled("cpu")):
         return 0
     largest_power = 1 << (count // 16).bit_length() >> 1  # not above a sixteenth, so that little is added
     return -count % min(64, max(8, largest_power))

@@ -24,7 +24,7 @@ from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.texts import cut_by_tokens
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts, move_batch
+from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts, hold_in, move_batch
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
 from pair_pkg.pairs.cross_encoder import bind_cross_encoder
@@ -125,7 +125,7 @@ def load_scorer(
     else:
         encoder = load_sentence_encoder(model_dir)
         encoder.model.to(device), encoder.head.to(device)
-        bare_scores = partial(_cosines, encoder, scheme, dtype)
+        bare_scores = partial(_cosines, hold_in(encoder, dtype), scheme, dtype)
     return Scorer(scheme, load_decision(model_dir), record["settings"].get("symmetric", False), bare_scores)
 
 

@@ -26,9 +26,11 @@ from pair_pkg.modeling.embedding import (
     SentenceEncoder,
     build_text_batch,
     encode_texts,
+    hold_in,
     pool,
     split_text_batch,
 )
+from pair_pkg.modeling.layout import Layout
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.modeling.scratch import train_tokenizer
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder, save_sentence_encoder
@@ -137,6 +139,16 @@ def test_bfloat16_stays_near_and_gives_float32_rows():
     assert rounded.dtype == np.float32
     assert (exact * rounded).sum(1).min() > 0.99
     assert not np.array_equal(exact, rounded)
+    held = hold_in(encoder, torch.bfloat16)
+    assert np.array_equal(encode_texts(held, TEXTS, dtype=torch.bfloat16), rounded)
+    assert hold_in(held, torch.bfloat16) is held and hold_in(encoder, torch.float32) is encoder
+
+
+def test_without_gradients_attention_sees_no_padding():
+    lengths = [7, 7, 6, 3]
+    with torch.inference_mode():
+        assert [group.is_full for group in Layout(lengths).groups("cpu")] == [True] * 3
+    assert [group.lengths for group in Layout(lengths).groups("cpu")] == [tuple(lengths)]
 
 
 def test_vectors_are_unit_rows_unless_asked_otherwise():

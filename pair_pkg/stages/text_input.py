@@ -15,7 +15,7 @@ import torch
 from pair_pkg.data.corpus import CORPUS_SUFFIXES, DOCUMENT_PER, Document, read_documents
 from pair_pkg.data.files import expand_paths
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder, encode_texts
+from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder, encode_texts, hold_in
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.modeling.precision import COMPUTE_DTYPES, compute_dtype
 from pair_pkg.modeling.sentence_folder import fingerprint_encoder, load_sentence_encoder
@@ -144,7 +144,7 @@ def load_encoder(options: argparse.Namespace, unit_rows: bool = True) -> ReadyEn
     encoder.model.to(device)
     encoder.head.to(device)
     dtype = compute_dtype(options.dtype, device.type)
-    return ReadyEncoder(name, fingerprint_encoder(name), encoder, dtype, options.batch_tokens)
+    return ReadyEncoder(name, fingerprint_encoder(name), hold_in(encoder, dtype), dtype, options.batch_tokens)
 
 
 def plan_job(ready: ReadyEncoder, documents: Documents, path: Path) -> VectorJob:

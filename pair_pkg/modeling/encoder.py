@@ -152,7 +152,8 @@ def _project_together(linears: tuple[nn.Module, ...], hidden: Tensor) -> tuple[T
 
 
 def _encode_modernbert(model, input_ids, position_ids, layout, wanted, attention_dropout):
-    hidden, position_ids = with_dead_rows(model.embeddings(input_ids)), with_dead_rows(position_ids)
+    hidden = with_dead_rows(model.embeddings(input_ids))
+    position_ids = F.pad(position_ids, (0, len(hidden) - len(position_ids)))
     rotations = {
         kind: tuple(part.squeeze(0) for part in model.rotary_emb(hidden, position_ids.unsqueeze(0), kind))
         for kind in set(model.config.layer_types)

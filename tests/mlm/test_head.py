@@ -126,7 +126,7 @@ def test_flat_equals_the_stock_forward_of_each_document(name, batches):
 @pytest.mark.parametrize("name", FLAT)
 def test_dead_rows_change_nothing(name, batches, monkeypatch):
     """They are added in bfloat16; here in float32, where equality can be told."""
-    monkeypatch.setattr(encoder, "dead_rows", lambda count, device: 3 + count % 4)
+    monkeypatch.setattr(encoder, "dead_rows", lambda count, device, dtype: 3 + count % 4)
     flat, _ = batches
     model = build(FLAT[name], **DRY)
     assert bind_sparse_forward(model)

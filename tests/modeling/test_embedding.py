@@ -133,8 +133,9 @@ def test_a_model_in_training_is_encoded_without_dropout_and_stays_in_training():
     assert encoder.model.training
 
 
-def test_bfloat16_stays_near_and_gives_float32_rows():
-    encoder = build()
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_stays_near_and_gives_float32_rows(name):
+    encoder = build(name)
     exact, rounded = encode_texts(encoder, TEXTS), encode_texts(encoder, TEXTS, dtype=torch.bfloat16)
     assert rounded.dtype == np.float32
     assert (exact * rounded).sum(1).min() > 0.99

@@ -17,6 +17,10 @@ COMMANDS = {
     "mine": ("pair_pkg.stages.mine", "hard negatives for labelled pairs, candidates for paraphrases"),
     "dedupe": ("pair_pkg.stages.dedupe", "texts of one meaning as clusters"),
     "export": ("pair_pkg.stages.exporting", "a finished model for C++, ONNX and others, proven equal to float32"),
+    "distill": (
+        "pair_pkg.stages.distill",
+        "a bi-encoder from what a cross-encoder says of a corpus's pairs",
+    ),
     "inspect": ("pair_pkg.stages.inspection", "how a text becomes tokens, and how rows are masked"),
 }
 USAGE = "\n".join(

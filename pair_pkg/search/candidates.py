@@ -14,9 +14,8 @@ def sample_candidates(vectors: np.ndarray, num_pairs: int, rng: np.random.Genera
     """Up to ``num_pairs`` different pairs of unit rows (R, D): rows (P, 2) and their source, (P,) by ``SOURCES``.
 
     A third each are a row, drawn without repeat, with its nearest other row, with one of rank 2 to 100, and with a
-    random one: semantic search finds what is alike, and random pairs what is not (Thakur et al., NAACL 2021, find
-    the first the best way to sample pairs for a teacher, and a sample without the second to be all positives). At
-    least three rows are needed. Neighbours are exact, by inner product.
+    random one: semantic search for what is alike, and a random partner, which hardly ever is (Thakur et al., NAACL
+    2021, sample so for a teacher). At least three rows are needed. Neighbours are exact, by inner product.
     """
     num_rows = len(vectors)
     assert num_rows > 2, num_rows

@@ -16,7 +16,7 @@ from pair_pkg.data.corpus import Document
 from pair_pkg.errors import InputError
 from pair_pkg.report.tables import format_table
 from pair_pkg.search.clusters import find_neighbours, star_clusters
-from pair_pkg.stages.row_files import refuse_unknown_rows, write_rows
+from pair_pkg.stages.row_files import refuse_input, refuse_unknown_rows, write_rows
 from pair_pkg.stages.search import shown
 from pair_pkg.stages.terminal import CommandParser, announce, progress, set_up_logging
 from pair_pkg.stages.text_input import (
@@ -48,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if options.threshold is not None and not -1 < options.threshold <= 1:
         raise InputError(f"--threshold {options.threshold}: give a cosine above -1 and up to 1, such as 0.9")
     paths = text_paths(options.texts)
+    refuse_input(output, paths)
     dropped: list[str] = []
     numbers = [row for row, document in enumerate(read_texts(options, paths)) if is_filled(document, dropped)]
     warn_of_dropped(dropped)

@@ -105,6 +105,9 @@ def _refuse_confusion(options: argparse.Namespace) -> None:
     if options.remove or options.rebuild:
         if options.texts:
             raise InputError(f"--{named[0]} takes no texts; leave out {options.texts[0]}")
+        for flag in ("vectors", "id_column", "recall_queries", "overwrite", "index_type"):
+            if getattr(options, flag) and (named[0], flag) != ("rebuild", "index_type"):
+                raise InputError(f"--{flag}: says nothing to --{named[0]}; leave it out")
         return
     if not options.texts:
         raise InputError("no texts: name files, such as texts.csv")
@@ -174,7 +177,10 @@ def _held_out(options: argparse.Namespace, ready: ReadyEncoder) -> np.ndarray | 
     documents = read_texts(
         argparse.Namespace(**{**vars(options), "id_column": None}), text_paths(options.recall_queries)
     )
-    return ready.encode([document.text for document in read_filled(documents, [])])
+    queries = [document.text for document in read_filled(documents, [])]
+    if not queries:
+        raise InputError(f"{options.recall_queries[0]}: no query is left; check the file and --text_column")
+    return ready.encode(queries)
 
 
 class _Texts:

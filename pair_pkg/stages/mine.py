@@ -5,6 +5,7 @@ trains on. Without: the nearest pairs of texts, for a person or a model to label
 """
 
 import argparse
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.search.mining import Encode, Mined, mine_negatives, mine_paraphrases
-from pair_pkg.stages.row_files import refuse_unknown_rows, write_rows
+from pair_pkg.stages.row_files import refuse_input, refuse_unknown_rows, write_rows
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.stages.text_input import (
     ReadyEncoder,
@@ -45,8 +46,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         raise InputError("--filter: is for hard negatives; give --pairs too, or leave it out")
     if options.num_negatives < 1 or options.max_pairs < 1 or options.top_k < 1 or options.range_min < 0:
         raise InputError("--num_negatives, --max_pairs and --top_k: give at least 1, --range_min at least 0")
-    labelled = _labelled(options.pairs) if options.pairs else None
+    if not (-1 <= options.min_cosine <= 1 and -math.inf < options.relative_margin < 1):
+        raise InputError(
+            "--min_cosine, --relative_margin: give a cosine from -1 to 1, and a share below 1, such as 0.05"
+        )
     paths = text_paths(options.texts)
+    refuse_input(output, [*paths, *(options.pairs or [])])
+    labelled = _labelled(options.pairs) if options.pairs else None
     output.parent.mkdir(parents=True, exist_ok=True)
     ready = load_encoder(options)
     if labelled is None:

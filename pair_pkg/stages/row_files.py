@@ -18,6 +18,12 @@ def refuse_unknown_rows(path: Path) -> None:
         raise InputError(f"{path}: unknown format {path.suffix!r}; name it one of {', '.join(ROW_SUFFIXES)}")
 
 
+def refuse_input(output: Path, inputs: Iterable[str | Path]) -> None:
+    """Raise ``InputError`` where a file to write is one of those that are read: it would be lost."""
+    if any(output.resolve() == Path(path).resolve() for path in inputs):
+        raise InputError(f"{output}: is one of the files that are read; name another file to write")
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, Any]], columns: list[str]) -> None:
     """Rows as csv or JSON lines by the path's suffix, in the order given."""
 

@@ -16,6 +16,7 @@ from pair_pkg.report.tables import display_width, format_table
 from pair_pkg.search.answers import Answer, Hit, find_hits, rerank
 from pair_pkg.search.index_folder import open_index, read_manifest, refuse_other_model
 from pair_pkg.search.vector_files import write_beside
+from pair_pkg.stages.row_files import refuse_input
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.stages.text_input import add_encoder_flags, load_encoder, read_filled, text_paths, warn_of_dropped
 from pair_pkg.stages.verdicts import PairJudge, cosine_judge
@@ -37,8 +38,13 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     output = Path(options.output) if options.output else None
     if output and output.suffix != ".jsonl":
         raise InputError(f"{output}: answers are written as JSON lines; name it .jsonl")
+    if output and options.queries:
+        refuse_input(output, text_paths(options.queries))
+    prompted = not options.texts and not options.queries and sys.stdin.isatty()
+    if output and prompted:
+        raise InputError(f"{output}: no queries to answer there; give them as words or with --queries")
     answer_all = _answering(options)
-    if not options.texts and not options.queries and sys.stdin.isatty():
+    if prompted:
         return _converse(options, answer_all)
     answers = answer_all(list(_queries(options)))
     if output:

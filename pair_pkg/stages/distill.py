@@ -40,9 +40,9 @@ from pair_pkg.stages.arguments.distillation import DISTILLATION_TYPES, Distillat
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.distillation_pairs import SCORES, load_or_mine, precision_of
 from pair_pkg.stages.finetune import finetune
-from pair_pkg.stages.lifecycle import load_named_config, load_named_tokenizer, settle_config
+from pair_pkg.stages.lifecycle import load_named_config, settle_config
 from pair_pkg.stages.pair_report import SHOWN_METRICS
-from pair_pkg.stages.pair_setup import DEFAULT_MAX_SEQ_LENGTH
+from pair_pkg.stages.pair_setup import DEFAULT_MAX_SEQ_LENGTH, load_pair_tokenizer
 from pair_pkg.stages.pairs_data import PairSplits, load_labelled, load_splits
 from pair_pkg.stages.predictions import TEST_NAME, write_predictions
 from pair_pkg.stages.terminal import announce, set_up_logging
@@ -124,7 +124,7 @@ def _load_given(flags: DistillationFlags, scheme: LabelScheme) -> dict[str, Pair
 
 def _untrained_student(flags: DistillationFlags) -> SentenceEncoder:
     """The student as stage 2 begins with it, for the neighbours and to compare with."""
-    tokenizer, config = load_named_tokenizer(flags.stage2.model), load_named_config(flags.stage2.model)
+    tokenizer, config = load_pair_tokenizer(flags.stage2), load_named_config(flags.stage2.model)
     max_seq_length = settle_config(
         config,
         tokenizer,

@@ -91,16 +91,18 @@ def teacher_scores(teacher: Scorer, sentence1: list[str], sentence2: list[str]) 
 def _identity(flags: DistillationFlags, given: dict[str, Pairs]) -> dict[str, Any]:
     """Everything that decides on the pairs and their scores."""
     asked = flags.distillation
+    members = read_record(asked.teacher).get("members", [])  # of an ensemble
     return {
         "teacher": asked.teacher,
-        "teacher_fingerprint": fingerprint_model(asked.teacher),
-        "teacher_decision": fingerprint((read_record(asked.teacher) or {}).get("metrics", {}).get("decision")),
+        "teacher_fingerprint": [fingerprint_model(Path(asked.teacher, name)) for name in (".", *members)],
         "student": asked.student,
         "student_fingerprint": fingerprint_model(asked.student),
         "corpus": fingerprint_files(expand_paths(asked.corpus, CORPUS_SUFFIXES)),
         "given": {name: fingerprint([pairs.sentence1, pairs.sentence2]) for name, pairs in given.items()},
         "labels": fingerprint(given[TRAIN].labels.tolist()) if TRAIN in given else None,
         "pooling": flags.stage2.architecture.pooling,
+        "text_normalization": flags.stage2.pairs.text_normalization,
+        "max_seq_length": flags.stage2.pairs.max_seq_length,
         "seed": flags.stage2.pairs.split_seed,
         "validation_split_percentage": flags.stage2.pairs.validation_split_percentage,
         **{name: getattr(asked, name) for name in ("text_column", "document_per", "max_sentences", "num_pairs")},

@@ -42,9 +42,7 @@ class PairSetup:
 def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
     """Load what is to be started from, and fill in what the flags leave open. Raises ``InputError``."""
     check_best_metric(flags.training, {"loss", *metric_names(data.scheme.kind)})
-    tokenizer, config = load_named_tokenizer(flags.model), load_named_config(flags.model)
-    if flags.pairs.text_normalization == "nfkc":
-        tokenizer = with_nfkc(tokenizer)
+    tokenizer, config = load_pair_tokenizer(flags), load_named_config(flags.model)
     settings = flags.architecture.settings(data.scheme, data.splits[TRAIN].labels)
     settings |= flags.decision.settings(data.scheme.kind)
     architecture = flags.architecture.architecture
@@ -70,6 +68,12 @@ def settle(flags: PairFlags, data: PairSplits) -> PairSetup:
         **{f"{name}_pairs": _fingerprint(pairs) for name, pairs in data.splits.items()},
     }
     return PairSetup(architecture, settings, data.scheme, tokenizer, config, max_seq_length, identity)
+
+
+def load_pair_tokenizer(flags: PairFlags) -> PreTrainedTokenizerFast:
+    """The tokenizer that the flags name, with the normalization that they ask for. Raises ``InputError``."""
+    tokenizer = load_named_tokenizer(flags.model)
+    return with_nfkc(tokenizer) if flags.pairs.text_normalization == "nfkc" else tokenizer
 
 
 def begin_record(flags: PairFlags, setup: PairSetup, data: PairSplits) -> dict[str, Any]:

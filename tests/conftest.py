@@ -6,13 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModel, BertConfig, BertForMaskedLM, BertModel
+from transformers import AutoModel, BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 from transformers.utils import logging as transformers_logging
 
+from pair_pkg.data.labels import LabelScheme
 from pair_pkg.modeling.embedding import SentenceEncoder
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
 from pair_pkg.modeling.scratch import train_tokenizer
 from pair_pkg.modeling.sentence_folder import save_sentence_encoder
+from pair_pkg.pairs.cross_encoder import configure_labels
+from pair_pkg.pairs.decision import Decision, save_decision
+from pair_pkg.records import write_record
 
 torch.set_num_threads(1)  # tiny tensors: more threads only wait for each other
 
@@ -134,4 +138,21 @@ def tiny_bi_encoder(tmp_path_factory) -> str:
     name = str(Path(__file__).parents[1] / "data/tiny_encoder")
     model = load_model(AutoModel, name, load_config(name))
     save_sentence_encoder(SentenceEncoder(model, load_tokenizer(name), "mean", max_seq_length=128), folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_cross_encoder(tmp_path_factory, tiny_bert, tiny_tokenizer) -> str:
+    """Folder of a finished cross-encoder of labels 0 and 1 with random weights, as stage 2 leaves it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny_cross_encoder"
+    scheme = LabelScheme("binary", ["0", "1"])
+    config = BertConfig.from_pretrained(tiny_bert, initializer_range=0.4)  # as small as usual, all pairs score alike
+    configure_labels(config, scheme, 2)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        BertForSequenceClassification(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    save_decision(Decision("binary", temperature=1.0, threshold=0.5), folder)
+    record = {"architecture": "cross_encoder", "labels": scheme.to_json(), "max_seq_length": 48, "settings": {}}
+    write_record(folder, record)
     return str(folder)

@@ -215,11 +215,30 @@ def _read_until(descriptor, wanted):
     return seen
 
 
-def test_flags_of_search_that_make_no_sense(built, tmp_path):
+def test_flags_of_search_that_make_no_sense(built, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    (tmp_path / "q.jsonl").write_text('{"text": "the old pump"}\n')
+    queries = str(tmp_path / "q.jsonl")
     for words, message in (
+        (["--output", "a.jsonl"], "no queries to answer there; give them as words or with --queries"),
+        (["--queries", queries, "--output", queries], "is one of the files that are read; name another"),
         (["query", "--top_k=0"], "give at least 1"),
         (["query", "--queries", "q.txt"], "as words or as a file, not both"),
         (["query", "--output", "a.csv"], "name it .jsonl"),
     ):
         with pytest.raises(InputError, match=message):
             main(["search", "--index", built, *words])
+
+
+def test_flags_that_a_change_would_pass_over_and_recall_without_queries(index, texts_path, tmp_path):
+    index(texts_path)
+    for words, message in (
+        (["--remove", "0", "--index_type", "hnsw"], "--index_type: says nothing to --remove; leave it out"),
+        (["--rebuild", "--overwrite"], "--overwrite: says nothing to --rebuild; leave it out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            index(*words)
+    assert index("--rebuild", "--index_type", "hnsw")["index_type"] == "hnsw"
+    (tmp_path / "q.txt").write_text("\n")
+    with pytest.raises(InputError, match="q.txt: no query is left; check the file"):
+        index(texts_path, "--overwrite", "--recall_queries", tmp_path / "q.txt")

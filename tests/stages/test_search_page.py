@@ -11,24 +11,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from transformers import BertConfig, BertForSequenceClassification
 
 from pair_pkg.__main__ import main
-from pair_pkg.data.labels import LabelScheme
-from pair_pkg.pairs.cross_encoder import configure_labels
-from pair_pkg.pairs.decision import Decision, save_decision
-from pair_pkg.records import read_json, write_record
+from pair_pkg.records import read_json
 
 PAGE = Path(__file__).parents[2] / "docs/search.md"
 
 
 @pytest.fixture
-def place(tmp_path, tiny_bi_encoder, tiny_bert, tiny_tokenizer, tiny_documents, tiny_pairs, monkeypatch):
+def place(tmp_path, tiny_bi_encoder, tiny_cross_encoder, tiny_documents, tiny_pairs, monkeypatch):
     """A folder with the files and models that the page names."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_bi_encoder, "runs/bi")
-    write_cross_encoder(Path("runs/pairs"), tiny_bert, tiny_tokenizer)
+    shutil.copytree(tiny_cross_encoder, "runs/pairs")
     keyed = pd.DataFrame({"key": [f"k{row}" for row in range(60)], "text": tiny_documents[:60]})
     keyed[:40].to_csv("texts.csv", index=False)
     keyed[40:].to_csv("more.csv", index=False)
@@ -37,20 +32,6 @@ def place(tmp_path, tiny_bi_encoder, tiny_bert, tiny_tokenizer, tiny_documents, 
     labelled = pd.DataFrame(tiny_pairs[:8], columns=["sentence1", "sentence2"]).assign(label=[1, 0] * 4)
     labelled.to_csv("pairs.csv", index=False)
     return tmp_path
-
-
-def write_cross_encoder(folder, tiny_bert, tiny_tokenizer):
-    """A finished cross-encoder of binary labels, as stage 2 leaves it."""
-    scheme = LabelScheme("binary", ["0", "1"])
-    config = BertConfig.from_pretrained(tiny_bert)
-    configure_labels(config, scheme, 2)
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        BertForSequenceClassification(config).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    save_decision(Decision("binary", 1.0, 0.0, 0.5), folder)
-    record = {"architecture": "cross_encoder", "labels": scheme.to_json(), "max_seq_length": 48, "settings": {}}
-    write_record(folder, record)
 
 
 def commands():

@@ -55,11 +55,13 @@ def cut_windows(offsets: np.ndarray, documents: np.ndarray, max_tokens: int) -> 
     """
     begins, sizes = offsets[documents], offsets[documents + 1] - offsets[documents]
     counts = -(-sizes // max_tokens)  # an empty document has no window
-    first = np.repeat(np.cumsum(counts) - counts, counts)
-    number = np.arange(counts.sum()) - first  # of the window within its document
-    starts = np.repeat(begins, counts) + number * max_tokens
-    lengths = np.minimum(np.repeat(begins + sizes, counts) - starts, max_tokens)
-    return starts, lengths
+    starts = np.arange(counts.sum())  # changed in place: a large corpus has millions of windows
+    starts -= np.repeat(np.cumsum(counts) - counts, counts)  # the number of the window within its document
+    starts *= max_tokens
+    starts += np.repeat(begins, counts)
+    lengths = np.repeat(begins + sizes, counts)
+    lengths -= starts
+    return starts, np.minimum(lengths, max_tokens, out=lengths)
 
 
 def rows_line_by_line(starts: np.ndarray, lengths: np.ndarray) -> Rows:
@@ -84,23 +86,22 @@ def pack_blocks(lengths: np.ndarray, capacity: int) -> tuple[np.ndarray, np.ndar
     [[1, 2], [0, 3], [4]]
     """
     by_length = np.argsort(-lengths, kind="stable")
-    block_of = np.empty(len(lengths), dtype=np.int64)  # of the items in the order of by_length
-    open_blocks: list[list[int]] = [[] for _ in range(capacity + 1)]  # numbers of the blocks by free space
+    block_of = np.empty(len(lengths), dtype=np.int32)  # of the items in the order of by_length
+    open_blocks = [np.empty(0, np.int32)] * (capacity + 1)  # numbers of the blocks by free space
     num_blocks = placed = 0
     sizes, counts = np.unique(lengths, return_counts=True)
     for size, count in zip(sizes[::-1].tolist(), counts[::-1].tolist()):
         assert 0 < size <= capacity, f"an item of {size} does not fit a block of {capacity}"
         while count:
-            space = next((space for space in range(size, capacity + 1) if open_blocks[space]), None)
+            space = next((space for space in range(size, capacity + 1) if len(open_blocks[space])), None)
             if space is None:
-                space, fresh = capacity, range(num_blocks, num_blocks + -(-count // (capacity // size)))
-                open_blocks[capacity].extend(fresh)
-                num_blocks = fresh.stop
-            blocks = open_blocks[space][:count]
-            open_blocks[space] = open_blocks[space][count:]
-            open_blocks[space - size].extend(blocks)
+                space, num_fresh = capacity, -(-count // (capacity // size))
+                open_blocks[capacity] = np.arange(num_blocks, num_blocks + num_fresh, dtype=np.int32)
+                num_blocks += num_fresh
+            blocks, open_blocks[space] = np.split(open_blocks[space], [count])
+            open_blocks[space - size] = np.concatenate([open_blocks[space - size], blocks])
             block_of[placed : placed + len(blocks)] = blocks
             placed, count = placed + len(blocks), count - len(blocks)
     order = np.argsort(block_of, kind="stable")
-    boundaries = np.searchsorted(block_of[order], np.arange(num_blocks + 1))
+    boundaries = np.concatenate([[0], np.cumsum(np.bincount(block_of, minlength=num_blocks))])
     return by_length[order], boundaries

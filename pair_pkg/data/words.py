@@ -21,7 +21,7 @@ from tokenizers import Tokenizer
 
 from pair_pkg.data.texts import ranges
 
-MAX_KEPT_CHARACTERS = 2_000_000  # of the words that are kept with their ids: about 280,000 words, 60 MB
+MAX_KEPT_CHARACTERS = 1_000_000  # of the words that are kept with their ids: about 140,000 words, 30 MB
 BLANKS = r"\t-\r\x{1c}-\x{20}\x{85}\p{Z}"  # what Unicode, Rust or Python calls white space
 IDEOGRAPHS = r"\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}"  # some of those that BERT's normalizer sets apart
 IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")

@@ -23,6 +23,7 @@ NAMES = {
     "memory": "peak memory of a step, growth with the corpus",
     "scaling": "cost against sequence length, batch tokens and corpus size, as pictures",
     "time_to_perplexity": "seconds of training to a held-out perplexity",
+    "search": "FAISS indexes: building, queries a second, recall, beside plain faiss calls",
     "stsb": "a bi-encoder on the STS benchmark: correlation and seconds against sentence-transformers",
     "gpu": "tokens/s, MFU and memory on a GPU",
 }

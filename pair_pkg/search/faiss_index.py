@@ -71,7 +71,7 @@ def default_parameters(index_type: str, rows: int, width: int) -> HnswParameters
         return None
     lists = max(1, min(2 ** round(math.log2(4 * math.sqrt(rows))), rows // 39))
     pieces = max(piece for piece in range(1, max(2, width // 8 + 1)) if width % piece == 0)
-    return IvfPqParameters(lists, pieces, probes=max(1, min(lists, max(16, lists // 64))))
+    return IvfPqParameters(lists, pieces, probes=max(1, min(lists, max(16, lists // 32))))
 
 
 def build_index(
@@ -198,6 +198,7 @@ def _empty_index(width: int, index_type: str, parameters: Any) -> faiss.Index:
     lists, flat = faiss.IndexFlatIP(width), faiss.IndexFlatIP(width)
     coded = faiss.IndexIVFPQ(lists, width, parameters.lists, parameters.pieces, 8, faiss.METRIC_INNER_PRODUCT)
     coded.nprobe = parameters.probes
+    coded.cp.spherical = True  # centers of unit length, as the library's own factory has them for inner products
     index = faiss.IndexRefine(coded, flat)
     index.k_factor = parameters.refine
     for part in (lists, coded, flat):

@@ -278,3 +278,13 @@ def test_stsb_gives_both_sides_on_scored_pairs(tmp_path):
     assert len(sides) >= 2 and all(side["seconds"][0] > 0 for side in sides.values())
     assert all(-0.3 < side["spearman"]["difference"] < 0.3 for side in sides.values())  # same start, same few steps
     assert sides[OURS]["spearman"]["difference"] == 0
+
+
+@pytest.mark.slow
+def test_search_on_a_few_vectors():
+    document = door.main(["search", "--rows", "12000", "--rounds", "1"])
+    assert set(document["index_types"]) == {"flat", "hnsw", "ivf_pq"}
+    for name, measured in document["index_types"].items():
+        assert measured["recall"] == 1 if name == "flat" else measured["recall"] > 0.9
+        assert 384 * 4 < measured["bytes_a_vector"] < 2000 + 48 + 1500
+        assert measured["build_seconds"] > 0 and measured["plain_build_seconds"] > 0

@@ -49,7 +49,7 @@ def test_the_type_follows_from_rows_and_memory():
 
 
 def test_ivf_pq_parameters_follow_the_size():
-    assert default_parameters(IVF_PQ, 10**6, 384).__dict__ == {"lists": 4096, "pieces": 48, "probes": 64, "refine": 10}
+    assert default_parameters(IVF_PQ, 10**6, 384).__dict__ == {"lists": 4096, "pieces": 48, "probes": 128, "refine": 10}
     assert default_parameters(IVF_PQ, 1000, 100).pieces == 10
     assert default_parameters(IVF_PQ, 1000, 7).pieces == 1
     with pytest.raises(InputError, match="9,983 rows are too few to train it; take flat or hnsw"):

@@ -171,9 +171,9 @@ def test_stage_1_leaves_a_plain_model_with_its_pooler(mlm_words, tiny_bert, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["rdrop", "lora, ema, fgm"])
-def test_16_pairs_are_two_processes_of_8(words, tmp_path, name):
-    same = ["--hidden_dropout_prob=0", "--optim=sgd", "--learning_rate=0.05", *CROSS[name]]
+def test_16_pairs_are_two_processes_of_8(words, tmp_path):
+    # R-Drop cannot stand here: it lives by dropout, whose draws are each process's own (tests/pairs/test_rdrop.py)
+    same = ["--hidden_dropout_prob=0", "--optim=sgd", "--learning_rate=0.05", *CROSS["lora, ema, fgm"]]
     finetune.main(words(tmp_path / "one", *same))
     argv = words(tmp_path / "two", *same, "--per_device_train_batch_size=8", "--ddp_backend=gloo")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]

@@ -84,7 +84,8 @@ def fingerprint_encoder(name: str, **hub: Any) -> str:
         raise InputError(f"{name}: {NO_MODULES}")
     folder = Path(path).parent
     parts = dict.fromkeys(["", *(module["path"] for module in read_json(path))])
-    files = (file for part in parts for file in sorted((folder / part).iterdir()))
+    there = [folder / part for part in parts if (folder / part).is_dir()]  # one without settings may have none
+    files = (file for part in there for file in sorted(part.iterdir()))
     return fingerprint_files(file for file in files if file.suffix in WEIGHT_SUFFIXES and file.name not in RECORDS)
 
 

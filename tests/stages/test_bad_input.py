@@ -591,8 +591,8 @@ def test_recipe(refusal, tmp_path, monkeypatch, main, text, expected):
 
 
 PIPELINES = {
-    "unknown key": ({"sedes": "[1]"}, "recipe.yaml: sedes is no key of a pipeline's recipe; take base_model, mlm, "),
-    "missing key": ({"pairs": None}, "recipe.yaml: pairs is missing; a pipeline needs base_model, mlm, "),
+    "unknown key": ({"sedes": "[1]"}, "recipe.yaml: sedes is no key of this recipe; take base_model, mlm, "),
+    "missing key": ({"pairs": None}, "recipe.yaml: pairs is missing; it needs base_model, mlm, "),
     "no mapping": ({"mlm": "[1]"}, "recipe.yaml: mlm must be a mapping of flags, one `flag: value` a line"),
     "seed twice": ({"seeds": "[1, 2, 1]"}, "recipe.yaml: a seed stands twice; equal runs add no evidence"),
     "seeds twice": ({"seeds": "[1]\nseeds: [2]"}, "(seeds is given twice); mend this line"),

@@ -116,13 +116,11 @@ def test_vectors_of_embed_give_the_same_index(index, ask, texts_path, tiny_bi_en
 
 def test_a_killed_build_goes_on(index, texts_path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(vector_job, "CHUNK_ROWS", 32)
-    monkeypatch.setattr(index_folder, "save_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        broken.setattr(index_folder, "save_index", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         index(texts_path)
     with pytest.raises(InputError, match="holds no manifest.json, so no finished index"):
         main(["search", "--index", str(tmp_path / "index"), "query"])
-    monkeypatch.undo()
-    monkeypatch.setattr(vector_job, "CHUNK_ROWS", 32)
     assert index(texts_path)["texts"] == 200
     assert "going on behind row 200 of 200" in capsys.readouterr().err
     assert not list((tmp_path / "index").glob("embedding*"))

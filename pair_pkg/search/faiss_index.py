@@ -5,6 +5,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -210,10 +211,26 @@ def _empty_index(width: int, index_type: str, parameters: Any) -> faiss.Index:
 def _search_parameters(index: faiss.Index, top_k: int, keep: faiss.IDSelector | None) -> faiss.SearchParameters | None:
     """What FAISS is told beside the queries: the rows to keep, and a search as wide as what is asked for."""
     if isinstance(index, faiss.IndexHNSW):
-        return faiss.SearchParametersHNSW(efSearch=max(index.hnsw.efSearch, 2 * top_k), sel=keep)
+        width = max(index.hnsw.efSearch, 2 * top_k)
+        return _graph_search(width) if keep is None else faiss.SearchParametersHNSW(efSearch=width, sel=keep)
     if isinstance(index, faiss.IndexRefine):
-        coded = faiss.downcast_index(index.base_index)
-        base = faiss.SearchParametersIVF(nprobe=coded.nprobe, sel=keep)
+        probes = faiss.downcast_index(index.base_index).nprobe
         ranked = max(index.k_factor, MIN_RANKED / top_k)
-        return faiss.IndexRefineSearchParameters(k_factor=ranked, base_index_params=base)
+        return _lists_search(probes, ranked) if keep is None else _build_lists_search(probes, ranked, keep)
     return None if keep is None else faiss.SearchParameters(sel=keep)
+
+
+@lru_cache
+def _graph_search(width: int) -> faiss.SearchParameters:
+    """Made once for all queries alike; a search of one query would feel it made anew."""
+    return faiss.SearchParametersHNSW(efSearch=width)
+
+
+@lru_cache
+def _lists_search(probes: int, ranked: float) -> faiss.SearchParameters:
+    return _build_lists_search(probes, ranked, None)
+
+
+def _build_lists_search(probes: int, ranked: float, keep: faiss.IDSelector | None) -> faiss.SearchParameters:
+    base = faiss.SearchParametersIVF(nprobe=probes, sel=keep)
+    return faiss.IndexRefineSearchParameters(k_factor=ranked, base_index_params=base)

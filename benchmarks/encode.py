@@ -4,6 +4,7 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sentence_transformers import SentenceTransformer
 
 from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
 from benchmarks.onnx_int8 import load_in_int8
+from benchmarks.openvino_int8 import load_in_openvino_int8
 from benchmarks.result import Result, comparison
 from benchmarks.timing import Contestant, alternate, clocked
 from pair_pkg.modeling.embedding import encode_texts, hold_in
@@ -19,6 +21,7 @@ from pair_pkg.modeling.precision import supports_bfloat16
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+OPENVINO_PACKAGES = ("onnx", "onnxscript", "openvino", "nncf")
 LOWEST_COSINE = 0.9  # to the library's float32 vectors: below it a side computes something else, and is no peer
 OURS = "ours"
 
@@ -36,7 +39,7 @@ def run(quick: bool, pairs: str | None = None, max_texts: int | None = None, rou
     texts = read_pairs(path)[0].texts()[: max_texts or (600 if quick else None)]
     result = Result(notes=notes)
     with tempfile.TemporaryDirectory() as work_dir:
-        sides = {OURS: _ours(), **_peers(Path(work_dir), result)}
+        sides = {OURS: _ours(), **_peers(Path(work_dir), texts, result)}
         cosines = _cosines_to_float32(sides, texts[:100])
         wrong = [name for name, cosine in cosines.items() if cosine < LOWEST_COSINE]
         assert OURS not in wrong, f"our vectors are wrong: lowest cosine {cosines[OURS]:.4f}"
@@ -55,20 +58,26 @@ def _ours() -> Encode:
     return lambda texts: encode_texts(encoder, texts, dtype=dtype)
 
 
-def _peers(work_dir: Path, result: Result) -> dict[str, Encode]:
-    """sentence-transformers by its default, in bfloat16, and with ONNX Runtime's int8 where that is installed."""
+def _peers(work_dir: Path, texts: list[str], result: Result) -> dict[str, Encode]:
+    """sentence-transformers by its default, in bfloat16, and with int8 in ONNX Runtime and OpenVINO where installed."""
     float32 = SentenceTransformer(minilm_dir(), device="cpu")
     peers: dict[str, Encode] = {"SentenceTransformer, float32": _encode_of(float32)}
     if supports_bfloat16("cpu"):
         half = SentenceTransformer(minilm_dir(), device="cpu", model_kwargs={"dtype": torch.bfloat16})
         peers["SentenceTransformer, bfloat16"] = _encode_of(half)
-    missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        result.notes.append(
-            f"note: the peer's int8 backend is not measured: {', '.join(missing)} not installed (extra: onnx)"
-        )
-    else:
-        peers["SentenceTransformer, ONNX int8"] = _encode_of(load_in_int8(minilm_dir(), work_dir))
+    backends = {
+        "SentenceTransformer, ONNX int8": (ONNX_PACKAGES, partial(load_in_int8, minilm_dir(), work_dir)),
+        "SentenceTransformer, OpenVINO int8": (
+            OPENVINO_PACKAGES,
+            partial(load_in_openvino_int8, minilm_dir(), work_dir, texts),
+        ),
+    }
+    for name, (packages, load) in backends.items():
+        missing = [package for package in packages if importlib.util.find_spec(package) is None]
+        if missing:
+            result.notes.append(f"note: {name} is not measured: {', '.join(missing)} not installed (extra: bench)")
+        else:
+            peers[name] = _encode_of(load())
     return peers
 
 

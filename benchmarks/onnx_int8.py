@@ -23,7 +23,7 @@ def load_in_int8(name: str, work_dir: Path) -> SentenceTransformer:
 
     model = SentenceTransformer(name, device="cpu")
     encoder = model[0].model
-    _export(encoder.eval(), work_dir / "float32.onnx")
+    export_encoder(encoder.eval(), work_dir / "float32.onnx")
     logging.disable(logging.WARNING)  # the quantizer advises a step for images
     quantize_dynamic(work_dir / "float32.onnx", work_dir / "int8.onnx", weight_type=QuantType.QInt8)
     logging.disable(logging.NOTSET)
@@ -31,7 +31,8 @@ def load_in_int8(name: str, work_dir: Path) -> SentenceTransformer:
     return model
 
 
-def _export(encoder: nn.Module, path: Path) -> None:
+def export_encoder(encoder: nn.Module, path: Path) -> None:
+    """Write a BERT encoder as ONNX in float32, batch and length free."""
     # three different tensors: one passed twice becomes one input; and some padding, else the mask may be left out
     ids, types = torch.arange(32).view(2, 16), torch.zeros(2, 16, dtype=torch.long)
     mask = torch.ones(2, 16, dtype=torch.long)

@@ -103,10 +103,19 @@ def peak_bytes() -> int:
     high-water mark is read where there is one.
     """
     if STATUS_PATH.is_file():
-        line = next(line for line in STATUS_PATH.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
+        return _status_bytes("VmHWM")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def mapped_file_bytes() -> int:
+    """Memory of this process that holds pages of files; 0 where the system does not say."""
+    return _status_bytes("RssFile") if STATUS_PATH.is_file() else 0
+
+
+def _status_bytes(name: str) -> int:
+    line = next(line for line in STATUS_PATH.read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
 
 
 def _with_peak(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, int]:

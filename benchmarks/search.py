@@ -121,7 +121,8 @@ def _build_plain(vectors: np.ndarray, index_type: str) -> faiss.Index:
         index = faiss.IndexHNSWFlat(width, parameters.links, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction, index.hnsw.efSearch = parameters.ef_construction, parameters.ef_search
     else:
-        factory = f"IVF{parameters.lists},PQ{parameters.pieces},RFlat"
+        # np: without polysemous codes, whose training takes minutes and which no search here uses
+        factory = f"IVF{parameters.lists},PQ{parameters.pieces}np,RFlat"
         index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
         index.k_factor = parameters.refine
         faiss.extract_index_ivf(index).nprobe = parameters.probes

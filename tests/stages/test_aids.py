@@ -172,7 +172,8 @@ def test_stage_1_leaves_a_plain_model_with_its_pooler(mlm_words, tiny_bert, tmp_
 
 @pytest.mark.slow
 def test_16_pairs_are_two_processes_of_8(words, tmp_path):
-    # R-Drop cannot stand here: it lives by dropout, whose draws are each process's own (tests/pairs/test_rdrop.py)
+    # not R-Drop: the door refuses it without dropout, whose draws are each process's own; that parts of a step add
+    # up to its loss is proven in tests/pairs/test_rdrop.py
     same = ["--hidden_dropout_prob=0", "--optim=sgd", "--learning_rate=0.05", *CROSS["lora, ema, fgm"]]
     finetune.main(words(tmp_path / "one", *same))
     argv = words(tmp_path / "two", *same, "--per_device_train_batch_size=8", "--ddp_backend=gloo")

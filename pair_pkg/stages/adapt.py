@@ -34,6 +34,7 @@ from pair_pkg.stages.lifecycle import (
     load_named_config,
     load_named_tokenizer,
     open_stage,
+    process_group_ends,
     settle_config,
     shared_identity,
 )
@@ -52,7 +53,8 @@ DESCRIPTION = "Continue masked-language-model pretraining on a corpus, and say w
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The door ``run_mlm.py``; returns the metrics that it prints."""
     set_up_logging()
-    return run(argv)
+    with process_group_ends():
+        return run(argv)
 
 
 def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pair_pkg.pairs.symmetry import asymmetry
 from pair_pkg.stages.aids import refuse_misfits
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.fold_runs import run_folds
-from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
+from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage, process_group_ends
 from pair_pkg.stages.pair_audit import write_conflicts
 from pair_pkg.stages.pair_building import build_pair_model
 from pair_pkg.stages.pair_evaluation import evaluate_test, measure_similarities, write_worst
@@ -47,7 +47,8 @@ DESCRIPTION = "Fine-tune a checkpoint on labelled sentence pairs, and say how we
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The door ``run_pair_cls.py``; returns the metrics that it prints."""
     set_up_logging()
-    return run(argv)
+    with process_group_ends():
+        return run(argv)
 
 
 def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str, Any]:

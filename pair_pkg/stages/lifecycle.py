@@ -1,10 +1,12 @@
 """What both stages do around their training: the start, the folder, the dry run, the end."""
 
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from torch import distributed
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.tokens import tokenizer_fingerprint
@@ -25,6 +27,20 @@ from pair_pkg.training.checkpoints import Opened, begin_run, decisive_arguments,
 from pair_pkg.training.dry_run import measure_cost
 from pair_pkg.training.run import finish_run
 from pair_pkg.training.trainer import StageTrainer
+
+
+@contextmanager
+def process_group_ends() -> Iterator[None]:
+    """The group of processes that the flags set up ends with the stage.
+
+    Left to the interpreter's end, a thread of the group can still ask for the interpreter's lock, and the process
+    is then aborted ("terminate called without an active exception") though its work is done.
+    """
+    try:
+        yield
+    finally:
+        if distributed.is_available() and distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
 def load_named_tokenizer(model: ModelArguments) -> PreTrainedTokenizerFast:

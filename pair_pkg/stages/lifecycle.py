@@ -1,6 +1,7 @@
 """What both stages do around their training: the start, the folder, the dry run, the end."""
 
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,18 +30,24 @@ from pair_pkg.training.run import finish_run
 from pair_pkg.training.trainer import StageTrainer
 
 
+GLOO_THREADS_END = 0.1  # seconds in which the interpreter's lock is free for them; they need far less than one
+
+
 @contextmanager
 def process_group_ends() -> Iterator[None]:
-    """The group of processes that the flags set up ends with the stage.
+    """The group of processes that the flags set up ends with the stage, not with the interpreter.
 
-    Left to the interpreter's end, a thread of the group can still ask for the interpreter's lock, and the process
-    is then aborted ("terminate called without an active exception") though its work is done.
+    A thread of gloo needs the interpreter's lock to drop the tensors of its last exchange. Where it gets the lock
+    only while the interpreter ends, the process is aborted ("terminate called without an active exception") though
+    its work is done; DistributedDataParallel keeps the group alive, so that ending it does not wait for its threads.
+    Source: pytorch pull request 179291.
     """
     try:
         yield
     finally:
         if distributed.is_available() and distributed.is_initialized():
             distributed.destroy_process_group()
+            time.sleep(GLOO_THREADS_END)
 
 
 def load_named_tokenizer(model: ModelArguments) -> PreTrainedTokenizerFast:

@@ -29,7 +29,6 @@ from pair_pkg.training.dry_run import measure_cost
 from pair_pkg.training.run import finish_run
 from pair_pkg.training.trainer import StageTrainer
 
-
 GLOO_THREADS_END = 0.1  # seconds in which the interpreter's lock is free for them; they need far less than one
 
 

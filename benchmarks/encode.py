@@ -1,4 +1,8 @@
-"""Texts to vectors: sentences a second, ours against ``SentenceTransformer.encode`` and its int8 backend."""
+"""Texts to vectors: sentences a second, ours against ``SentenceTransformer.encode`` and its int8 backend.
+
+Beside the rate, what the vectors are worth: the average precision of their cosines on the labelled pairs, and the
+Spearman correlation on the test part of the English STS benchmark.
+"""
 
 import argparse
 import importlib.util
@@ -11,17 +15,21 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 
-from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
+from benchmarks.inputs import ROOT, minilm_dir, pairs_path, read_pairs
 from benchmarks.onnx_int8 import load_in_int8
 from benchmarks.openvino_int8 import load_in_openvino_int8
-from benchmarks.result import Result, comparison
+from benchmarks.result import Result, comparison, number
 from benchmarks.timing import Contestant, alternate, clocked
+from pair_pkg.data.labels import LabelScheme
+from pair_pkg.data.pairs import Pairs
 from pair_pkg.modeling.embedding import encode_texts, hold_in
 from pair_pkg.modeling.precision import supports_bfloat16
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
+from pair_pkg.pairs.metrics import compute_pair_metrics
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPENVINO_PACKAGES = ("onnx", "onnxscript", "openvino", "nncf")
+STSB_TEST = ROOT.parent / "shared/data/stsb_en/test.csv"
 LOWEST_COSINE = 0.9  # to the library's float32 vectors: below it a side computes something else, and is no peer
 OURS = "ours"
 
@@ -36,26 +44,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(quick: bool, pairs: str | None = None, max_texts: int | None = None, rounds: int | None = None) -> Result:
     path, notes = pairs_path(pairs)
-    texts = read_pairs(path)[0].texts()[: max_texts or (600 if quick else None)]
+    judged = [read_pairs(file) for file in (path, STSB_TEST) if file.is_file()]
+    texts = judged[0][0].texts()[: max_texts or (600 if quick else None)]
     result = Result(notes=notes)
     with tempfile.TemporaryDirectory() as work_dir:
-        sides = {OURS: _ours(), **_peers(Path(work_dir), texts, result)}
+        sides = {**_ours(), **_peers(Path(work_dir), texts, result)}
         cosines = _cosines_to_float32(sides, texts[:100])
         wrong = [name for name, cosine in cosines.items() if cosine < LOWEST_COSINE]
         assert OURS not in wrong, f"our vectors are wrong: lowest cosine {cosines[OURS]:.4f}"
         result.notes += [f"note: {name} is left out, its vectors are wrong ({cosines[name]:.4f})" for name in wrong]
-        contestants = {name: _contestant(encode, texts) for name, encode in sides.items() if name not in wrong}
+        sides = {name: encode for name, encode in sides.items() if name not in wrong}
+        metrics = {name: _metrics(encode, judged) for name, encode in sides.items()}
+        contestants = {name: _contestant(encode, texts) for name, encode in sides.items()}
         laps = alternate(contestants, rounds or (3 if quick else 5), warm_up_rounds=1)
-    extra = {name: {"lowest cosine to float32": f"{cosine:.4f}"} for name, cosine in cosines.items()}
+    extra = {
+        name: {
+            "lowest cosine to float32": number(cosines[name], 4),
+            **{metric.replace("_", " "): number(value, 4) for metric, value in metrics[name].items()},
+        }
+        for name in sides
+    }
     result.tables.append(comparison(f"encoding {len(texts):,} texts, MiniLM", "sentences/s", laps, OURS, extra))
-    result.values |= {"sentences_per_second": laps.to_json(), "lowest_cosine_to_float32": cosines}
+    result.values |= {"sentences_per_second": laps.to_json(), "lowest_cosine_to_float32": cosines, "metrics": metrics}
     return result
 
 
-def _ours() -> Encode:
-    dtype = torch.bfloat16 if supports_bfloat16("cpu") else torch.float32
-    encoder = hold_in(load_sentence_encoder(minilm_dir()), dtype)
-    return lambda texts: encode_texts(encoder, texts, dtype=dtype)
+def _ours() -> dict[str, Encode]:
+    """Ours in the type that this processor multiplies in best, and in int8."""
+    dtypes = {OURS: torch.bfloat16 if supports_bfloat16("cpu") else torch.float32, "ours, int8": torch.int8}
+    encoder = load_sentence_encoder(minilm_dir())
+    held = {name: hold_in(encoder, dtype) for name, dtype in dtypes.items()}
+    return {name: partial(encode_texts, held[name], dtype=dtype) for name, dtype in dtypes.items()}
 
 
 def _peers(work_dir: Path, texts: list[str], result: Result) -> dict[str, Encode]:
@@ -95,3 +114,15 @@ def _cosines_to_float32(sides: dict[str, Encode], texts: list[str]) -> dict[str,
     return {
         name: float((np.asarray(encode(texts), np.float32) * reference).sum(1).min()) for name, encode in sides.items()
     }
+
+
+def _metrics(encode: Encode, judged: list[tuple[Pairs, LabelScheme]]) -> dict[str, float]:
+    """The average precision (binary labels) or Spearman correlation (scores) of the cosines on each set of pairs."""
+    metrics = {}
+    for pairs, scheme in judged:
+        texts = pairs.texts()
+        row_of, vectors = {text: row for row, text in enumerate(texts)}, np.asarray(encode(texts), np.float32)
+        first, second = (vectors[[row_of[text] for text in side]] for side in (pairs.sentence1, pairs.sentence2))
+        name = "spearman" if scheme.kind == "scores" else "average_precision"
+        metrics[name] = compute_pair_metrics(scheme.kind, (first * second).sum(1), pairs.labels, threshold=None)[name]
+    return metrics

@@ -17,7 +17,9 @@ from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.texts import TextTokens, cut_by_tokens, ranges, tokenize_singles
 from pair_pkg.modeling.encoder import encode, encode_first_and_last, why_not_flat
+from pair_pkg.modeling.int8 import Int8Linear, quantize_linears
 from pair_pkg.modeling.layout import Layout
+from pair_pkg.modeling.precision import supports_bfloat16
 
 POOLINGS = ("mean", "cls", "max", "first_last_avg")  # the last: mean of the first and the last layer's outputs
 CHUNK_TEXTS = 2_000  # tokenized while the chunk before is encoded; sorted by length within, and roughly before
@@ -65,7 +67,7 @@ def encode_texts(
     """The vectors of texts, in their order: (R, D) float32.
 
     Batches hold up to ``batch_tokens`` tokens of like length; the next texts are tokenized meanwhile. With ``dtype``
-    bfloat16 the encoder runs in it, the rows stay float32; ask ``supports_bfloat16`` whether that is faster, and give
+    bfloat16 the encoder runs in it, with int8 its linear layers do (on a processor), and the rows stay float32; give
     an encoder from ``hold_in`` where calls are many. With ``out``, an array or memory map of this shape, the rows are
     written there and nothing else is kept. What was encoded is added to ``audit``, and ``on_texts`` is told after each
     batch how many distinct texts it held.
@@ -100,11 +102,24 @@ def encode_texts(
 def hold_in(encoder: SentenceEncoder, dtype: torch.dtype) -> SentenceEncoder:
     """The encoder with the weights of its model in ``dtype``: a copy, or itself where they are; its head stays.
 
-    Autocast would cast weights and residuals back and forth in every layer.
+    Autocast would cast weights and residuals back and forth in every layer. int8 are the weights of linear layers
+    only; what lies between them is bfloat16 where the processor multiplies in it, else float32.
     """
-    if next(encoder.model.parameters()).dtype == dtype:
+    if _held_in(encoder.model) == dtype:
         return encoder
-    return replace(encoder, model=copy.deepcopy(encoder.model).to(dtype))
+    model = copy.deepcopy(encoder.model)
+    if dtype == torch.int8:
+        model.to(torch.bfloat16 if supports_bfloat16("cpu") else torch.float32)
+        quantize_linears(model)
+    else:
+        model.to(dtype)
+    return replace(encoder, model=model)
+
+
+def _held_in(model: nn.Module) -> torch.dtype:
+    if any(isinstance(module, Int8Linear) for module in model.modules()):
+        return torch.int8
+    return next(model.parameters()).dtype
 
 
 def embed(model: nn.Module, inputs: dict[str, Any], pooling: str, attention_dropout: float = 0.0) -> Tensor:

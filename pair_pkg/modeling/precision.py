@@ -6,12 +6,17 @@ from pathlib import Path
 
 import torch
 
+from pair_pkg.errors import InputError
+
 logger = logging.getLogger("pair_pkg")
 
 CPUINFO_PATH = Path("/proc/cpuinfo")
 BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 FLOAT16_FLAGS = {"avx512_fp16", "amx_fp16"}
-COMPUTE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+COMPUTE_DTYPES = {
+    "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8
+}  # fmt: skip
 
 
 def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
@@ -39,11 +44,17 @@ def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
 
 
 def compute_dtype(name: str, device_type: str) -> torch.dtype:
-    """The type to multiply in, with a warning where this device is not known to gain from it."""
+    """The type to multiply in, with a warning where this device is not known to gain from it.
+
+    Raises ``InputError`` for int8 on anything but a processor.
+    """
+    if name == "int8" and device_type != "cpu":
+        raise InputError(f"int8 on {device_type}: is for processors; give bfloat16, or the device cpu")
     known = {
         "float32": True,
         "bfloat16": supports_bfloat16(device_type),
         "float16": device_type == "cuda" or device_type == "cpu" and not FLOAT16_FLAGS.isdisjoint(_processor_flags()),
+        "int8": not INT8_FLAGS.isdisjoint(_processor_flags()),
     }
     if not known[name]:
         logger.warning(

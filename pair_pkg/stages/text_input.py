@@ -77,7 +77,7 @@ def add_encoder_flags(parser: argparse.ArgumentParser, model_required: bool = Tr
         choices=list(COMPUTE_DTYPES),
         default="float32",
         help="type to multiply in; float32 (default) gives the same vectors on every machine to 1e-5, the half types "
-        "are about twice as fast where the hardware multiplies in them",
+        "are about twice as fast where the hardware multiplies in them; int8 is for processors without them",
     )
     parser.add_argument(
         "--batch_tokens", type=int, default=8192, help="tokens of a batch (default: 8192, which fits any machine)"

@@ -145,6 +145,19 @@ def test_bfloat16_stays_near_and_gives_float32_rows(name):
     assert hold_in(held, torch.bfloat16) is held and hold_in(encoder, torch.float32) is encoder
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_int8_stays_near_in_every_linear_layer(name):
+    encoder = build(name)
+    exact, rounded = encode_texts(encoder, TEXTS), encode_texts(encoder, TEXTS, dtype=torch.int8)
+    assert rounded.dtype == np.float32
+    assert (exact * rounded).sum(1).min() > 0.99
+    held = hold_in(encoder, torch.int8)
+    assert not any(type(module) is nn.Linear for module in held.model.modules())
+    assert any(type(module) is nn.Linear for module in encoder.model.modules())  # the encoder itself stays
+    assert hold_in(held, torch.int8) is held
+    assert np.array_equal(encode_texts(held, TEXTS, dtype=torch.int8), rounded)
+
+
 def test_without_gradients_attention_sees_no_padding():
     lengths = [7, 7, 6, 3]
     with torch.inference_mode():

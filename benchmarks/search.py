@@ -20,7 +20,6 @@ from pair_pkg.search.faiss_index import (
     RECALL_AT,
     TRAINING_ROWS_A_LIST,
     build_index,
-    default_parameters,
     load_index,
     measure_recall,
     save_index,
@@ -98,7 +97,7 @@ def measure(work_dir: str, index_type: str, rounds: int) -> dict[str, Any]:
         plain, plain_seconds = faiss.read_index(str(path)), None
     else:
         begin = time.perf_counter()
-        plain = _build_plain(np.array(vectors), index_type)
+        plain = _build_plain(np.array(vectors), index_type, parameters)
         plain_seconds = time.perf_counter() - begin
     return {
         "parameters": parameters,
@@ -111,22 +110,21 @@ def measure(work_dir: str, index_type: str, rounds: int) -> dict[str, Any]:
     }
 
 
-def _build_plain(vectors: np.ndarray, index_type: str) -> faiss.Index:
-    """The same index by calls of the library alone, all rows added at once."""
+def _build_plain(vectors: np.ndarray, index_type: str, parameters: dict[str, int]) -> faiss.Index:
+    """The same index with the same parameters by calls of the library alone, all rows added at once."""
     rows, width = vectors.shape
-    parameters = default_parameters(index_type, rows, width)
     if index_type == FLAT:
         index = faiss.IndexFlatIP(width)
     elif index_type == HNSW:
-        index = faiss.IndexHNSWFlat(width, parameters.links, faiss.METRIC_INNER_PRODUCT)
-        index.hnsw.efConstruction, index.hnsw.efSearch = parameters.ef_construction, parameters.ef_search
+        index = faiss.IndexHNSWFlat(width, parameters["links"], faiss.METRIC_INNER_PRODUCT)
+        index.hnsw.efConstruction, index.hnsw.efSearch = parameters["ef_construction"], parameters["ef_search"]
     else:
         # np: without polysemous codes, whose training takes minutes and which no search here uses
-        factory = f"IVF{parameters.lists},PQ{parameters.pieces}np,RFlat"
+        factory = f"IVF{parameters['lists']},PQ{parameters['pieces']}np,RFlat"
         index = faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT)
-        index.k_factor = parameters.refine
-        faiss.extract_index_ivf(index).nprobe = parameters.probes
-        index.train(vectors[:: max(1, rows // (TRAINING_ROWS_A_LIST * max(parameters.lists, 256)))])
+        index.k_factor = parameters["refine"]
+        faiss.extract_index_ivf(index).nprobe = parameters["probes"]
+        index.train(vectors[:: max(1, rows // (TRAINING_ROWS_A_LIST * max(parameters["lists"], 256)))])
     index.add(vectors)
     return index
 
@@ -156,7 +154,7 @@ def _laps(opened: faiss.Index, plain: faiss.Index, queries: np.ndarray, size: in
 
 
 def _build_table(values: dict[str, Any], rows: int) -> Table:
-    header = ["", "build, s", "plain faiss, s", "peak, GiB", "bytes a vector", f"recall@{RECALL_AT}"]
+    header = ["", "build, s", "plain faiss, s", "peak, GiB", "bytes a vector", f"recall@{RECALL_AT}", "looks at"]
     cells = [
         [
             index_type,
@@ -165,10 +163,17 @@ def _build_table(values: dict[str, Any], rows: int) -> Table:
             number(measured["peak_bytes"] / 2**30, 2),
             number(measured["bytes_a_vector"]),
             number(measured["recall"], 3),
+            _looks_at(measured["parameters"]),
         ]
         for index_type, measured in values.items()
     ]
     return Table(f"building, {rows:,} vectors, {WIDTH} wide", header, cells)
+
+
+def _looks_at(parameters: dict[str, int]) -> str | None:
+    if "probes" in parameters:
+        return f"{parameters['probes']:,} of {parameters['lists']:,} lists"
+    return f"{parameters['ef_search']:,} candidates" if parameters else None
 
 
 def _search_table(values: dict[str, Any]) -> Table:

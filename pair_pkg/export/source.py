@@ -59,7 +59,12 @@ def load_finished(model_dir: str) -> Finished:
     """
     if not Path(model_dir).is_dir():
         raise InputError(f"{model_dir}: no such folder; give the folder of a fine-tuned model as --model")
-    config, record = load_config(model_dir), read_record(model_dir) or {}
+    record = read_record(model_dir) or {}
+    if "members" in record:
+        one = Path(model_dir, record["members"][0])
+        what = f"is the mean of {len(record['members'])} models, and an export is one"
+        raise InputError(f"{model_dir}: {what}; give one of them, such as {one}, or distil them into one first")
+    config = load_config(model_dir)
     scheme = LabelScheme.from_json(record["labels"]) if "labels" in record else None
     architecture = record.get("architecture") or _architecture_of(model_dir, config)
     load = _load_cross_encoder if architecture == CROSS_ENCODER else _load_bi_encoder

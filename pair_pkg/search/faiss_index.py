@@ -4,7 +4,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ TRAINING_ROWS_A_LIST = 64  # FAISS asks for 39 to 256
 BLOCK_ROWS = 16_384  # rows added at once, so that progress shows
 MIN_RANKED = 100  # rows that are ranked by their exact cosine behind codes, also for few neighbours
 RECALL_AT = 10
+WANTED_RECALL = 0.95  # an index looks as widely as it must to find so many of the true neighbours
+MAX_WIDENING = 16  # times as widely as by default; beyond, an exact search is near
+RECALL_SAMPLE = 200  # rows whose neighbours are sought, so that 0.95 is known to two points
 TIE = 1e-5  # two cosines this close are one in float32: whichever neighbour is found counts
 
 
@@ -80,7 +83,9 @@ def build_index(
 ) -> tuple[faiss.Index, dict[str, Any]]:
     """A FAISS index of unit rows (R, D), and its parameters for the manifest. Raises ``InputError``.
 
-    A graph built by several threads is not the same twice; its recall is measured and stored.
+    An index that is not exact looks twice as widely as by default, and twice again, until it finds ``WANTED_RECALL`` of
+    the neighbours of a sample of its rows. A graph built by several threads is not the same twice; its recall is
+    measured and stored.
     """
     rows, width = vectors.shape
     if index_type == IVF_PQ and rows < MIN_IVF_PQ_ROWS:
@@ -92,7 +97,9 @@ def build_index(
         sample = np.sort(np.random.default_rng(seed).choice(rows, wanted, replace=False))
         index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))
     add_rows(index, vectors, on_rows)
-    return index, {} if parameters is None else asdict(parameters)
+    if parameters is None:
+        return index, {}
+    return index, asdict(_widen_search(index, parameters, seed))
 
 
 def add_rows(index: faiss.Index, vectors: np.ndarray, on_rows: Callable[[int], object] | None = None) -> None:
@@ -206,6 +213,23 @@ def _empty_index(width: int, index_type: str, parameters: Any) -> faiss.Index:
         part.this.disown()  # freed by the index that holds it
     coded.own_fields = index.own_fields = index.own_refine_index = True
     return index
+
+
+def _widen_search(index: faiss.Index, parameters: Any, seed: int) -> HnswParameters | IvfPqParameters:
+    """Set how widely an index looks by the recall of a sample of its rows; returns the parameters it then has."""
+    rows = stored_vectors(index)
+    sample = np.sort(np.random.default_rng(seed).choice(len(rows), min(RECALL_SAMPLE, len(rows)), replace=False))
+    for _ in range(int(math.log2(MAX_WIDENING))):
+        recall = measure_recall(index, rows[sample], sample)
+        if recall is None or recall >= WANTED_RECALL:
+            break
+        if isinstance(parameters, HnswParameters):
+            parameters = replace(parameters, ef_search=2 * parameters.ef_search)
+            index.hnsw.efSearch = parameters.ef_search
+        elif parameters.probes < parameters.lists:
+            parameters = replace(parameters, probes=min(parameters.lists, 2 * parameters.probes))
+            faiss.downcast_index(index.base_index).nprobe = parameters.probes
+    return parameters
 
 
 def _search_parameters(index: faiss.Index, top_k: int, keep: faiss.IDSelector | None) -> faiss.SearchParameters | None:

@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 
 from pair_pkg.errors import InputError
+from pair_pkg.search import faiss_index
 from pair_pkg.search.faiss_index import (
     FLAT,
     HNSW,
     INDEX_TYPES,
     IVF_PQ,
+    HnswParameters,
+    IvfPqParameters,
     add_rows,
     build_index,
     choose_index_type,
@@ -124,6 +127,24 @@ def test_recall_of_own_texts_leaves_the_text_itself_out_and_falls_when_the_searc
     removed = np.zeros(ROWS, bool)
     removed[1::2] = True
     assert measure_recall(build_index(vectors, FLAT)[0], vectors[rows], rows, removed) == 1
+
+
+def test_an_index_looks_as_widely_as_its_recall_needs_and_no_wider_than_that(monkeypatch):
+    vectors = clustered(ROWS)
+    sample = np.arange(0, ROWS, 50)
+    narrow = IvfPqParameters(lists=256, pieces=8, probes=1)
+    monkeypatch.setattr(faiss_index, "default_parameters", lambda *_: narrow)
+    monkeypatch.setattr(faiss_index, "MAX_WIDENING", 1)
+    alone = measure_recall(build_index(vectors, IVF_PQ)[0], vectors[sample], sample)
+    monkeypatch.setattr(faiss_index, "MAX_WIDENING", 64)
+    index, parameters = build_index(vectors, IVF_PQ)
+    probes = faiss.downcast_index(index.base_index).nprobe
+    assert parameters["probes"] == probes and 1 < probes < 64
+    assert alone < faiss_index.WANTED_RECALL - 0.1
+    assert measure_recall(index, vectors[sample], sample) > faiss_index.WANTED_RECALL - 0.03  # of another sample
+    monkeypatch.setattr(faiss_index, "default_parameters", lambda *_: HnswParameters(links=4, ef_search=2))
+    graph, parameters = build_index(vectors, HNSW)
+    assert parameters["ef_search"] == graph.hnsw.efSearch > 2
 
 
 def test_equal_texts_do_not_lower_recall():

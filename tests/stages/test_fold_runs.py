@@ -9,6 +9,7 @@ from scipy.special import expit
 
 from pair_pkg.data.splits import find_leaks
 from pair_pkg.errors import InputError
+from pair_pkg.export.source import load_finished
 from pair_pkg.pairs.metrics import compute_pair_metrics
 from pair_pkg.pairs.scorer import load_scorer
 from pair_pkg.stages import finetune
@@ -95,6 +96,8 @@ def test_the_folder_is_the_mean_of_its_members(words, tmp_path, architecture):
     together = load_scorer(str(out)).predict(test.sentence1, test.sentence2)
     np.testing.assert_allclose(together.probabilities, test.scores, atol=1e-6)
     assert [int(name) for name in together.verdicts] == test.decided.tolist()
+    with pytest.raises(InputError, match="out: is the mean of 3 models, and an export is one; give one of them"):
+        load_finished(str(out))
     # the decision is that of the pairs which no member saw
     assert metrics["folds"]["out_of_fold"]["total"] == sum(
         record["pairs"]["pairs"][name] for name in ("train", "validation")

@@ -124,10 +124,13 @@ def _draw(x: Sequence[float], panels: dict[str, dict[str, Sequence[float]]], x_l
     for ax, (unit, curves) in zip(axes, panels.items()):
         for (name, values), style in zip(curves.items(), ("o-", "s--")):
             ax.plot(x, values, style, label=name)
-        ax.set(xscale="log", ylabel=unit, ylim=(0, None), xticks=list(x), xticklabels=[f"{value:g}" for value in x])
+        ax.set(xscale="log", ylabel=unit, xticks=list(x), xticklabels=[f"{value:g}" for value in x])
         ax.minorticks_off()
         ax.grid(alpha=0.3)
-        ax.legend()
+        ax.margins(y=0.2)  # room for the legend
+        ax.set_ylim(bottom=0)
+        if len(curves) > 1:
+            ax.legend(loc="lower left")
     axes[-1].set_xlabel(x_label)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

@@ -3,17 +3,17 @@
 import importlib
 import json
 from itertools import count as counting
+from pathlib import Path
 
 import pytest
 import torch
 from transformers import BertConfig, ModernBertConfig, Trainer, TrainingArguments
 
 from benchmarks import __main__ as door
-from benchmarks import stsb
-from benchmarks.ablation import ALL_ON, variants
+from benchmarks import ablation, stsb
 from benchmarks.arithmetic import Shape, mean_attended, training_flops_per_token
 from benchmarks.corpora import write_corpus
-from benchmarks.inputs import SHAPES, corpus_path, read_texts
+from benchmarks.inputs import SHAPES, corpus_path, load_masked_lm, read_texts
 from benchmarks.mlm import FULL, QUICK, jobs
 from benchmarks.result import Result, comparison
 from benchmarks.stsb import OURS
@@ -222,12 +222,14 @@ def test_quick_leaves_bert_base_out():
     assert QUICK.steps(32 * 128) == 1 and FULL.steps(32 * 128) == 4 and QUICK.steps(10**6) == 1
 
 
-def test_every_ablation_finds_what_it_patches():
-    found = variants()
-    assert ALL_ON in found and len(found) >= 8
-    for variant in found.values():
-        with variant.patch():
-            pass
+@pytest.mark.slow
+def test_every_ablation_trains_with_what_it_patches(toy_corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "load_masked_lm", lambda shape: load_masked_lm("toy"))
+    result = Result()
+    ablation.run_ablation(read_texts(Path(toy_corpus), 8), 1, 1, str(tmp_path), result, both_lengths=False)
+    (laps,) = result.values.values()
+    assert set(laps) == set(ablation.variants()) and ablation.ALL_ON in laps and len(laps) >= 8
+    assert all(rate > 0 for (rate,) in laps.values())
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

@@ -3,8 +3,9 @@ import logging
 import pytest
 import torch
 
+from pair_pkg.errors import InputError
 from pair_pkg.modeling import precision
-from pair_pkg.modeling.precision import choose_precision, supports_bfloat16
+from pair_pkg.modeling.precision import choose_precision, compute_dtype, supports_bfloat16
 
 
 @pytest.fixture(autouse=True)
@@ -89,3 +90,13 @@ def test_one_line_says_what_and_why(processor, caplog):
         ("WARNING", "precision: bfloat16 as asked, but this cpu is not known to multiply in it"),
         ("INFO", "precision: float32, because this cpu is not known to multiply in bfloat16"),
     ]
+
+
+@pytest.mark.parametrize(("flags", "warned"), [("fpu avx2 avx512_vnni", False), ("fpu avx2", True)])
+def test_int8_is_for_processors_and_a_warning_says_where_it_may_not_pay(processor, flags, warned, caplog):
+    processor(flags)
+    with caplog.at_level(logging.WARNING, logger="pair_pkg"):
+        assert compute_dtype("int8", "cpu") == torch.int8
+    assert ("int8 as asked, but this cpu is not known to multiply in it" in caplog.text) is warned
+    with pytest.raises(InputError, match="int8 on cuda: is for processors; give bfloat16, or the device cpu"):
+        compute_dtype("int8", "cuda")

@@ -9,6 +9,8 @@ from pair_pkg.errors import InputError, run_door
 
 COMMANDS = {
     "pipeline": ("pair_pkg.stages.pipeline", "both stages, from the base and the adapted checkpoint, and the answer"),
+    "report": ("pair_pkg.stages.report", "finished runs as one HTML page: the answer, curves, errors, cost, lineage"),
+    "history": ("pair_pkg.stages.history", "runs by date, with correct/total and accuracy or perplexity"),
     "ablate": ("pair_pkg.stages.ablation", "what several settings of stage 2 bring, each alone, over some seeds"),
     "score": ("pair_pkg.stages.score", "from a fine-tuned model to calibrated probabilities and verdicts of pairs"),
     "embed": ("pair_pkg.stages.embed", "texts to vectors: npy, jsonl or parquet"),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pair_pkg.pairs.metrics import BINARY, SCORES
+from pair_pkg.pairs.metrics import BINARY, CLASSES, SCORES
 from pair_pkg.pairs.shift import Shift
 from pair_pkg.pairs.slices import SMALL_SLICE
 from pair_pkg.report.numbers import (
@@ -13,10 +13,12 @@ from pair_pkg.report.numbers import (
     format_value,
     metric_title,
 )
-from pair_pkg.report.tables import fit_width, format_table
+from pair_pkg.report.tables import Cells, fit_width, format_table
 
+MAIN_METRIC = {BINARY: "accuracy", CLASSES: "accuracy", SCORES: "spearman"}  # that an answer is given in
 SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
 SLICE_NAME_WIDTH = 44  # columns; the path of a source may be longer
+SMALL_NOTE = f"* fewer than {SMALL_SLICE} pairs: such a figure is mostly chance"
 SLICE_COLUMNS = {  # metric -> the head of its column
     "accuracy": "accuracy",
     "f1": "F1",
@@ -30,6 +32,11 @@ SLICE_COLUMNS = {  # metric -> the head of its column
 
 
 def result_table(title: str, figures: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any] | None) -> str:
+    """``result_cells`` as text."""
+    return format_table(*result_cells(title, figures, intervals))
+
+
+def result_cells(title: str, figures: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any] | None) -> Cells:
     """The metrics of the model and of each baseline, a column each, every value above its interval.
 
     ``intervals``: ``{"confidence": 0.95, "bounds": {column: {metric: [low, high]}}}``; None leaves their lines out.
@@ -42,10 +49,16 @@ def result_table(title: str, figures: Mapping[str, Mapping[str, Any]], intervals
             bounds = [intervals["bounds"][column].get(name, (None, None)) for column in figures]
             head = f"{100 * intervals['confidence']:g} % interval"
             rows.append([head, *(format_interval(name, *found) for found in bounds)])
-    return format_table([title, *(metric_title(column) for column in figures)], rows, "l" + "r" * len(figures))
+    return Cells([title, *(metric_title(column) for column in figures)], rows, "l" + "r" * len(figures))
 
 
 def slice_table(title: str, slices: Sequence[Mapping[str, Any]]) -> str:
+    """``slice_cells`` as text, with what the mark means."""
+    table = format_table(*slice_cells(title, slices))
+    return f"{table}\n{SMALL_NOTE}" if any(row["small"] for row in slices) else table
+
+
+def slice_cells(title: str, slices: Sequence[Mapping[str, Any]]) -> Cells:
     """What the model does in each slice of ``pairs.slices.slice_metrics``; small ones bear a mark."""
     columns = [name for name in SLICE_COLUMNS if name in slices[0]]
     rows = [
@@ -57,13 +70,15 @@ def slice_table(title: str, slices: Sequence[Mapping[str, Any]]) -> str:
         for row in slices
     ]
     header = [title, "pairs  ", *(SLICE_COLUMNS[name] for name in columns)]
-    table = format_table(header, rows, "l" + "r" * (len(columns) + 1))
-    if any(row["small"] for row in slices):
-        table += f"\n* fewer than {SMALL_SLICE} pairs: such a figure is mostly chance"
-    return table
+    return Cells(header, rows, "l" + "r" * (len(columns) + 1))
 
 
 def spread_table(title: str, spreads: Mapping[str, Mapping[str, float | None]]) -> str:
+    """``spread_cells`` as text."""
+    return format_table(*spread_cells(title, spreads))
+
+
+def spread_cells(title: str, spreads: Mapping[str, Mapping[str, float | None]]) -> Cells:
     """Mean and spread of the test metrics over seeds, as ``statistics.spread`` gives them."""
     names = [name for name in SHOWN_METRICS if name in spreads]
     rows = [
@@ -76,7 +91,7 @@ def spread_table(title: str, spreads: Mapping[str, Mapping[str, float | None]]) 
         ]
         for name in names
     ]
-    return format_table([title, "mean", "standard deviation", "lowest", "highest"], rows, "lrrrr")
+    return Cells([title, "mean", "standard deviation", "lowest", "highest"], rows, "lrrrr")
 
 
 def shift_sentence(shift: Shift, split: str, kind: str) -> str:

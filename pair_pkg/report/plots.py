@@ -42,10 +42,10 @@ def plot_history(log_history: Sequence[dict], path: str | os.PathLike) -> Path |
     panels = history_panels(log_history)
     if not panels:
         return None
-    figure = _new_figure(height=0.7 + 2.3 * len(panels))
+    figure = new_figure(height=0.7 + 2.3 * len(panels))
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for ax, panel in zip(axes, panels):
-        _draw_panel(ax, panel)
+        draw_panel(ax, panel)
     axes[-1].set_xlabel("step (optimizer updates)")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return _save(figure, path)
@@ -67,9 +67,15 @@ def history_panels(log_history: Sequence[dict]) -> list[Panel]:
 
 
 def plot_comparison(differences: dict[str, Difference], path: str | os.PathLike) -> Path | None:
-    """Draw adapted minus base of each metric with its interval, and the single seeds as pale dots.
+    """Write ``draw_comparison`` to a file. Returns the path, or None (and writes nothing) where nothing is defined."""
+    figure = draw_comparison(differences)
+    return _save(figure, path) if figure else None
 
-    Undefined differences are left out. Returns the path, or None (and writes nothing) where none is defined.
+
+def draw_comparison(differences: dict[str, Difference]) -> Figure | None:
+    """Adapted minus base of each metric with its interval, and the single seeds as pale dots.
+
+    Undefined differences are left out; None where none is defined.
     """
     defined = {
         name: difference
@@ -82,7 +88,7 @@ def plot_comparison(differences: dict[str, Difference], path: str | os.PathLike)
     if not forests:
         return None
     heights = [0.8 + 0.45 * len(forest) for forest in forests]
-    figure = _new_figure(height=0.8 + sum(heights))
+    figure = new_figure(height=0.8 + sum(heights))
     axes = figure.subplots(len(forests), 1, height_ratios=heights, squeeze=False)[:, 0]
     for ax, forest in zip(axes, forests):
         if forest is errors:
@@ -92,20 +98,11 @@ def plot_comparison(differences: dict[str, Difference], path: str | os.PathLike)
     confidence = 100 * next(iter(defined.values())).confidence
     figure.suptitle(f"Adapted minus base, with {confidence:g} % intervals", fontsize=12)
     figure.supxlabel("small dots: single seeds; grey: the interval includes zero", fontsize=8, color=GREY)
-    return _save(figure, path)
+    return figure
 
 
-def _curve(log_history: Sequence[dict], key: str) -> Curve:
-    """The finite numbers logged under ``key``; an undefined metric (None) leaves a gap."""
-    entries = ((entry.get("step"), entry.get(key)) for entry in log_history)
-    return {step: value for step, value in entries if step is not None and _is_finite_number(value)}
-
-
-def _is_finite_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and isfinite(value)
-
-
-def _draw_panel(ax: Axes, panel: Panel) -> None:
+def draw_panel(ax: Axes, panel: Panel) -> None:
+    """Draw the curves of a panel that have values, with a legend where the title does not name the only one."""
     curves = {label: curve for label, curve in panel.curves.items() if curve}
     for (label, curve), colour, marker in zip(curves.items(), COLOURS, MARKERS):
         marked = marker if len(curve) <= MAX_MARKED_POINTS else None
@@ -116,7 +113,30 @@ def _draw_panel(ax: Axes, panel: Panel) -> None:
     ax.set_ylabel(panel.y_label)
     if len(curves) > 1 or label not in panel.title.lower():
         ax.legend(frameon=False)
-    _clean(ax)
+    clean(ax)
+
+
+def new_figure(height: float, width: float = 7.0) -> Figure:
+    """An empty figure, in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
+    return figure
+
+
+def clean(ax: Axes) -> None:
+    """A pale grid, and no frame above and to the right."""
+    ax.grid(alpha=0.3)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _curve(log_history: Sequence[dict], key: str) -> Curve:
+    """The finite numbers logged under ``key``; an undefined metric (None) leaves a gap."""
+    entries = ((entry.get("step"), entry.get(key)) for entry in log_history)
+    return {step: value for step, value in entries if step is not None and _is_finite_number(value)}
+
+
+def _is_finite_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and isfinite(value)
 
 
 def _draw_forest(ax: Axes, differences: dict[str, Difference], x_label: str, unit: float, better: int) -> None:
@@ -140,18 +160,7 @@ def _draw_forest(ax: Axes, differences: dict[str, Difference], x_label: str, uni
     ax.set_yticks(range(len(differences)), [metric_title(name) for name in differences])
     ax.set_ylim(len(differences) - 0.5, -0.5)
     ax.set_xlabel(x_label)
-    _clean(ax)
-
-
-def _clean(ax: Axes) -> None:
-    ax.grid(alpha=0.3)
-    ax.spines[["top", "right"]].set_visible(False)
-
-
-def _new_figure(height: float) -> Figure:
-    figure = Figure(figsize=(7.0, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
-    return figure
+    clean(ax)
 
 
 def _save(figure: Figure, path: str | os.PathLike) -> Path:

@@ -3,12 +3,19 @@
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from pair_pkg.errors import one_line
 from pair_pkg.report.numbers import UNDEFINED, format_change, format_value, metric_title
 from pair_pkg.report.statistics import Difference
 
-COMPARISON_ALIGN = "lrrrrr"
+
+class Cells(NamedTuple):
+    """A table before it is drawn: ``format_table(*cells)``, ``markdown_table(*cells)``, or a page's."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    align: str
 
 
 def format_table(header: Sequence[str], rows: Sequence[Sequence[object]], align: str = "") -> str:
@@ -45,11 +52,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[object]], alig
 
 
 def comparison_table(differences: dict[str, Difference], markdown: bool = False) -> str:
+    """The metrics of two models side by side, as text or as Markdown."""
+    return (markdown_table if markdown else format_table)(*comparison_cells(differences))
+
+
+def comparison_cells(differences: dict[str, Difference]) -> Cells:
     """The metrics of two models side by side; the last column spans the differences of the single seeds."""
     confidences = sorted({f"{100 * difference.confidence:g} %" for difference in differences.values()})
     header = ["metric", "base", "adapted", "difference", f"{' / '.join(confidences)} interval", "by seed"]
-    rows = [_comparison_row(name, difference) for name, difference in differences.items()]
-    return (markdown_table if markdown else format_table)(header, rows, COMPARISON_ALIGN)
+    return Cells(header, [_comparison_row(name, difference) for name, difference in differences.items()], "lrrrrr")
 
 
 def display_width(text: str) -> int:

@@ -7,7 +7,7 @@ again, and a changed recipe runs what depends on the change.
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.records import read_json, read_record, write_json
+from pair_pkg.report.evaluation import MAIN_METRIC
 from pair_pkg.report.plots import plot_comparison
 from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
 from pair_pkg.report.tables import comparison_table, format_table
@@ -26,14 +27,13 @@ from pair_pkg.stages import adapt, finetune
 from pair_pkg.stages.pairs_data import load_splits, load_unlabelled
 from pair_pkg.stages.predictions import Predictions, read_predictions
 from pair_pkg.stages.recipes import read_keys, read_seeds, section_words
+from pair_pkg.stages.report import REPORT_NAME, write_report
+from pair_pkg.stages.run_folders import ADAPTED, ADAPTED_DIR, BASE, RESULTS_NAME
 from pair_pkg.stages.seed_runs import seed_dir
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 
-BASE, ADAPTED = "base", "adapted"
-MAIN_METRIC = {"binary": "accuracy", "classes": "accuracy", "scores": "spearman"}
 RESAMPLES = 10_000
 BOOTSTRAP_SEED = 0
-RESULTS_NAME = "results.json"
 KEYS = {"base_model", "output_dir", "seeds", "mlm", "pairs"}
 
 
@@ -46,6 +46,7 @@ class Recipe:
     seeds: tuple[int, ...]
     mlm: list[str]
     pairs: list[str]
+    with_texts: bool = True  # of the worst pairs, in the report
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -56,8 +57,10 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--output_dir", help="another folder than the recipe's")
     parser.add_argument("--seeds", nargs="+", type=int, help="other training seeds than the recipe's")
     parser.add_argument("--base_model", help="another base checkpoint than the recipe's")
+    parser.add_argument("--no_texts", action="store_true", help=f"leave the texts of pairs out of {REPORT_NAME}")
     options = parser.parse_args(argv)
     recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.base_model)
+    recipe = replace(recipe, with_texts=not options.no_texts)
     check_recipe(options.recipe, recipe)
     return run_pipeline(recipe)
 
@@ -94,7 +97,7 @@ def check_recipe(path: str, recipe: Recipe) -> None:
 def run_pipeline(recipe: Recipe) -> dict[str, Any]:
     """Run all parts that are not done, compare, write ``results.json`` and ``comparison.png``; returns the results."""
     begin = time.perf_counter()
-    adapted_dir = recipe.output_dir / "mlm"
+    adapted_dir = recipe.output_dir / ADAPTED_DIR
     _headline("stage 1: adapt the base model to the corpus")
     adapt.run(_mlm_words(recipe), replace_other=True)
     folders: dict[str, list[Path]] = {}
@@ -105,6 +108,7 @@ def run_pipeline(recipe: Recipe) -> dict[str, Any]:
     results = compare(folders, recipe.seeds, adapted_dir)
     results["seconds"] = round(time.perf_counter() - begin, 1)
     write_json(recipe.output_dir / RESULTS_NAME, results)
+    write_report([recipe.output_dir], recipe.output_dir / REPORT_NAME, with_texts=recipe.with_texts)
     return read_json(recipe.output_dir / RESULTS_NAME)
 
 
@@ -154,7 +158,7 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
 
 
 def _mlm_words(recipe: Recipe) -> list[str]:
-    return [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={recipe.output_dir / 'mlm'}"]
+    return [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={recipe.output_dir / ADAPTED_DIR}"]
 
 
 def _pair_words(recipe: Recipe, model: str, name: str) -> list[str]:
@@ -211,9 +215,10 @@ def _print_answer(
 def _written(output_dir: Path, records: dict[str, list[dict[str, Any]]]) -> list[str]:
     """What a finished pipeline leaves, for a person to open."""
     return [
+        f"{output_dir / REPORT_NAME}  (one page: the answer, curves, errors, cost, lineage)",
         f"{output_dir / RESULTS_NAME}  (all numbers of the answer)",
         f"{output_dir / 'comparison.png'}  (the differences with their intervals)",
-        f"{output_dir / 'mlm'}/  (the adapted model, run.json, log_history.json, history.png)",
+        f"{output_dir / ADAPTED_DIR}/  (the adapted model, run.json, log_history.json, history.png)",
         *(
             f"{output_dir / name}/  (the best fine-tuned model by validation, of {len(parts)} in seed-N)"
             for name, parts in records.items()

@@ -32,6 +32,7 @@ class Predictions:
     labels: np.ndarray  # (N,) class ids, or scores
     scores: np.ndarray  # (N,) probability of the positive class, or score; (N, C) for classes
     decided: np.ndarray  # (N,) class ids as the run decided (-1: it did not), or scores
+    raw_scores: np.ndarray | None = None  # (N,) margins or cosines of binary labels
 
     def correct(self) -> np.ndarray:
         """Which pairs were decided rightly: (N,) bool; for classes only."""
@@ -78,6 +79,7 @@ def read_predictions(run_dir: Path) -> Predictions:
     scheme = LabelScheme.from_json(read_record(run_dir)["labels"])
     rows = [row.values for row in read_table(run_dir / TEST_NAME, header=True)]
     scores = np.array([[float(row[column]) for column in _score_columns(scheme)] for row in rows])
+    has_raw = bool(rows) and RAW_SCORE in rows[0]
     return Predictions(
         kind=scheme.kind,
         sentence1=[row[SENTENCE1] for row in rows],
@@ -85,6 +87,7 @@ def read_predictions(run_dir: Path) -> Predictions:
         labels=_numbers(scheme, [row[LABEL] for row in rows]),
         scores=scores if scheme.kind == "classes" else scores[:, 0],
         decided=_numbers(scheme, [row[PREDICTION] for row in rows]),
+        raw_scores=np.array([float(row[RAW_SCORE]) for row in rows]) if has_raw else None,
     )
 
 

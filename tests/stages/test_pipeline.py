@@ -64,6 +64,8 @@ def test_the_answer_is_that_of_the_written_predictions(recipe, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert results["sentence"] in printed and "results.json" in printed
     assert (tmp_path / "out" / "comparison.png").stat().st_size > 1000
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert results["sentence"] in page and "Stage 2 from the adapted model" in page
 
 
 def test_both_models_see_the_same_pairs_in_the_same_splits(recipe, tmp_path):

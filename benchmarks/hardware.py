@@ -3,17 +3,15 @@
 import os
 import platform
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
 
 from benchmarks.timing import Contestant, clocked
-from pair_pkg.modeling.precision import supports_bfloat16
+from pair_pkg.modeling.precision import processor_name, supports_bfloat16
 from pair_pkg.records import library_versions
 
-CPUINFO_PATH = Path("/proc/cpuinfo")
 CPU_SIDE, GPU_SIDE = 2048, 8192  # of the square matrices whose product is the ceiling
 CPU_REPEATS, GPU_REPEATS = 12, 50
 
@@ -22,7 +20,7 @@ def describe_hardware(device: str = "cpu") -> dict[str, Any]:
     """Date, processor, cores, memory, threads, device and versions, for the JSON of a benchmark."""
     return {
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "cpu": _cpu_model(),
+        "cpu": processor_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "load_average": [round(load, 2) for load in os.getloadavg()],
@@ -46,11 +44,3 @@ def matrix_product(dtype: torch.dtype, device: str = "cpu") -> Contestant:
         return 2.0 * side**3 * repeats
 
     return clocked(work)
-
-
-def _cpu_model() -> str:
-    if not CPUINFO_PATH.is_file():
-        return platform.processor() or platform.machine()
-    lines = CPUINFO_PATH.read_text(encoding="utf-8").splitlines()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()

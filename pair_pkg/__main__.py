@@ -23,6 +23,7 @@ COMMANDS = {
         "pair_pkg.stages.distill",
         "a bi-encoder from what a cross-encoder says of a corpus's pairs",
     ),
+    "doctor": ("pair_pkg.stages.doctor", "this machine: versions, features, disk, what would be chosen, advice"),
     "inspect": ("pair_pkg.stages.inspection", "how a text becomes tokens, and how rows are masked"),
 }
 USAGE = "\n".join(

@@ -1,9 +1,7 @@
 """How fast an export answers, beside float32: laps in turn, so that a busy machine slows both alike."""
 
-import platform
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -12,10 +10,10 @@ import torch
 
 from pair_pkg.export.gate import Run
 from pair_pkg.export.rows import ProofRows
+from pair_pkg.modeling.precision import processor_name
 
 LENGTH = 64  # tokens of every timed row: a pair of short questions
 LAPS = {1: 9, 32: 5}  # batch size -> laps, of which the median counts
-CPUINFO_PATH = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -38,9 +36,7 @@ def measure_latency(rows: ProofRows, float32: Run, export: Run) -> dict[int, Lat
 
 def describe_machine() -> dict[str, Any]:
     """The processor and the threads that the figures of an export were taken with."""
-    lines = CPUINFO_PATH.read_text(encoding="utf-8").splitlines() if CPUINFO_PATH.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {"cpu": names[0] if names else platform.machine(), "threads": torch.get_num_threads()}
+    return {"cpu": processor_name(), "threads": torch.get_num_threads()}
 
 
 def _alternate(inputs: list[np.ndarray], float32: Run, export: Run, laps: int) -> Latency:

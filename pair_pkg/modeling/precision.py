@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 from pathlib import Path
 
 import torch
@@ -53,8 +54,8 @@ def compute_dtype(name: str, device_type: str) -> torch.dtype:
     known = {
         "float32": True,
         "bfloat16": supports_bfloat16(device_type),
-        "float16": device_type == "cuda" or device_type == "cpu" and not FLOAT16_FLAGS.isdisjoint(_processor_flags()),
-        "int8": not INT8_FLAGS.isdisjoint(_processor_flags()),
+        "float16": device_type == "cuda" or device_type == "cpu" and not FLOAT16_FLAGS.isdisjoint(processor_flags()),
+        "int8": not INT8_FLAGS.isdisjoint(processor_flags()),
     }
     if not known[name]:
         logger.warning(
@@ -73,7 +74,7 @@ def supports_bfloat16(device_type: str) -> bool:
     if device_type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type == "cpu":
-        return not BFLOAT16_FLAGS.isdisjoint(_processor_flags())
+        return not BFLOAT16_FLAGS.isdisjoint(processor_flags())
     return False
 
 
@@ -98,7 +99,7 @@ def dead_rows(count: int, device: torch.device, dtype: torch.dtype = torch.float
 
 def multiplies_tiles() -> bool:
     """Whether the processor has a unit for tiles of bfloat16 (Intel's AMX): products cost little, all else counts."""
-    return "amx_bf16" in _processor_flags()
+    return "amx_bf16" in processor_flags()
 
 
 def _device_type(use_cpu: bool) -> str:
@@ -107,10 +108,21 @@ def _device_type(use_cpu: bool) -> str:
 
 
 # torch.cpu.get_capabilities says the same, but only in newer releases than the oldest torch we run on (2.10).
-def _processor_flags() -> list[str]:
+def processor_flags() -> list[str]:
+    """What the processor can do, in the kernel's words; empty elsewhere than on Linux."""
+    return (_cpuinfo("flags") or "").split()
+
+
+def processor_name() -> str:
+    """The processor's name, or its architecture where it has none."""
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(name: str) -> str | None:
+    """The first value of a name in the kernel's account of the processors."""
     if not CPUINFO_PATH.is_file():
-        return []
+        return None
     for line in CPUINFO_PATH.read_text(encoding="utf-8").splitlines():
-        if line.startswith("flags"):
-            return line.partition(":")[2].split()
-    return []
+        if line.partition(":")[0].strip() == name:
+            return line.partition(":")[2].strip()
+    return None

@@ -7,6 +7,7 @@ from transformers import TrainingArguments
 
 from pair_pkg.records import write_json, write_record
 from pair_pkg.training.checkpoints import FINISHED
+from pair_pkg.training.cost import peak_memory
 from pair_pkg.training.trainer import StageTrainer
 
 HISTORY_NAME = "log_history.json"
@@ -34,7 +35,11 @@ def train_and_evaluate(trainer: StageTrainer, checkpoint: str | None) -> dict[st
 
 def finish_run(trainer: StageTrainer, record: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:
     """Write the log history and the record of a finished run, on the main process; the record is returned."""
-    finished = {"status": FINISHED, **record, "global_step": trainer.state.global_step, "metrics": metrics}
+    cost = {"tokens": trainer.num_tokens_trained * trainer.args.world_size, **peak_memory()}
+    if trainer.energy.joules is not None:
+        cost["energy_joules"] = trainer.energy.joules
+    finished = {"status": FINISHED, **record, "global_step": trainer.state.global_step, "cost": cost}
+    finished["metrics"] = metrics
     if trainer.args.should_save:
         write_json(Path(trainer.args.output_dir, HISTORY_NAME), trainer.state.log_history)
         write_record(trainer.args.output_dir, finished)

@@ -19,6 +19,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from pair_pkg.data.batches import EvaluationSampler, TrainSampler
 from pair_pkg.errors import InputError, TrainingFailure, one_line
 from pair_pkg.training.adversarial import AdversarialEmbeddings
+from pair_pkg.training.cost import EnergyMeter
 from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
@@ -58,7 +59,10 @@ class StageTrainer(Trainer):
         self.weights.attach(self._forwards)
         self.add_callback(self.weights)
         self.divide_groups = divide_groups
+        self.energy = EnergyMeter()
+        self.add_callback(self.energy)
         self.num_encoder_parameters = self.model.num_parameters(exclude_embeddings=True)
+        self.num_tokens_trained = 0  # of this process, since the run was last started
         self._tokens_since_log = 0
         self._clock = time.perf_counter()
 
@@ -93,7 +97,9 @@ class StageTrainer(Trainer):
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The library's step, refusing a non-finite loss (on a GPU the gradient norm tells, without a sync here)."""
-        self._tokens_since_log += count_tokens(inputs)
+        num_tokens = count_tokens(inputs)
+        self._tokens_since_log += num_tokens
+        self.num_tokens_trained += num_tokens
         loss = self._passes(model, inputs, num_items_in_batch)
         if loss.device.type == "cpu" and not math.isfinite(loss.item()):
             raise self._failure(f"the training loss is {loss.item()}")

@@ -107,12 +107,13 @@ def _pair_answer(run: RunFolder) -> Answer:
     test = metrics.get("test")
     if not test:
         return Answer(run.name, "No test figures were measured in this run.", [])
-    main = MAIN_METRIC[run.record["labels"]["kind"]]
+    main = MAIN_METRIC.get(run.record.get("labels", {}).get("kind"))
     if main not in test:  # cosines without a decision
         main = next(name for name, value in test.items() if isinstance(value, float) or value is None)
     bounds = model_interval(metrics, main)
     surely = f" ({confidence_words(metrics['intervals'])} {bounds})" if bounds else ""
-    pairs = f"{test['total']:,} {metrics['test_split']} pairs" if "total" in test else f"{metrics['test_split']} pairs"
+    split = metrics.get("test_split", "test")
+    pairs = f"{test['total']:,} {split} pairs" if "total" in test else f"{split} pairs"
     sentence = f"{metric_title(main)[:1].upper()}{metric_title(main)[1:]} of the {pairs}: "
     sentence += f"{format_value(main, test[main])}{surely}"
     known = {name: part[main] for name, part in metrics.get("baselines", {}).items() if part.get(main) is not None}
@@ -142,7 +143,7 @@ def _test_blocks(run: RunFolder) -> Iterator[Block]:
     metrics = run.metrics
     if not metrics.get("test"):
         return
-    title = f"{metrics['test_split']} pairs"
+    title = f"{metrics.get('test_split', 'test')} pairs"
     figures = {"model": metrics["test"], **metrics.get("baselines", {})}
     yield Table("The model and the baselines", result_cells(title, figures, metrics.get("intervals")))
     for name, reason in metrics["test"].get("undefined", {}).items():

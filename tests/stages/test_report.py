@@ -155,9 +155,9 @@ def test_no_texts_leaves_every_text_out(pairs_run):
 def test_what_an_older_run_did_not_write_is_left_out(pairs_run):
     folder = pairs_run("run")
     record = read_record(folder)
-    for name in ("intervals", "slices", "calibration", "decision", "baselines"):
+    for name in ("intervals", "slices", "calibration", "decision", "baselines", "test_split"):
         del record["metrics"][name]
-    for name in ("lineage", "pairs", "global_step", "threshold"):
+    for name in ("lineage", "pairs", "global_step", "threshold", "labels"):
         del record[name]
     write_record(folder, record)
     for name in ("log_history.json", "worst_pairs.csv", "test_predictions.csv"):

@@ -19,6 +19,7 @@ COMMANDS = {
     "mine": ("pair_pkg.stages.mine", "hard negatives for labelled pairs, candidates for paraphrases"),
     "dedupe": ("pair_pkg.stages.dedupe", "texts of one meaning as clusters"),
     "export": ("pair_pkg.stages.exporting", "a finished model for C++, ONNX and others, proven equal to float32"),
+    "push": ("pair_pkg.stages.push", "a finished model and its card to the Hub: private, scanned, compared afterwards"),
     "distill": (
         "pair_pkg.stages.distill",
         "a bi-encoder from what a cross-encoder says of a corpus's pairs",

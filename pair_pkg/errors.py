@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 EXIT_BAD_INPUT = 2
 EXIT_FAILED = 1
+EXIT_NOT_PUSHED = 69  # EX_UNAVAILABLE of sysexits.h: the model is safe here, the Hub does not hold it
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
 
 
@@ -21,10 +22,15 @@ class ExportFailure(RuntimeError):
     """An export that does not say what the model says: the message names the loss and the layers that moved."""
 
 
+class PushFailure(RuntimeError):
+    """A model that the Hub does not hold, or holds otherwise than it was sent; what is on this machine is whole."""
+
+
 def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str] | None = None) -> int:
     """Run a door's ``main`` and return the exit status of the process.
 
-    Bad input prints one line and returns 2, a failed training or export prints one line and returns 1.
+    Bad input prints one line and returns 2, a failed training or export prints one line and returns 1, a failed push
+    69.
     ``--debug`` anywhere in the command line shows the traceback as well. Any other exception
     is a defect of this package and keeps its traceback.
     """
@@ -32,11 +38,11 @@ def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str]
     debug = "--debug" in words
     try:
         main([word for word in words if word != "--debug"])
-    except (InputError, TrainingFailure, ExportFailure) as error:
+    except (InputError, TrainingFailure, ExportFailure, PushFailure) as error:
         if debug:
             traceback.print_exc()
         print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return EXIT_BAD_INPUT if isinstance(error, InputError) else EXIT_FAILED
+        return {InputError: EXIT_BAD_INPUT, PushFailure: EXIT_NOT_PUSHED}.get(type(error), EXIT_FAILED)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

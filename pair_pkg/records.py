@@ -103,6 +103,15 @@ def fingerprint_files(paths: Iterable[str | os.PathLike]) -> str:
     return digest.hexdigest()[:16]
 
 
+def file_sha256(path: str | os.PathLike) -> str:
+    """The sha256 of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def fingerprint_model(model_dir: str | os.PathLike) -> str | None:
     """A short sha256 over a local checkpoint's weights, config and tokenizer; None for a name on the Hub."""
     folder = Path(model_dir)

@@ -1,7 +1,6 @@
 """``export.json``: what an export is, means and was measured to do; and its files, checked before they are read."""
 
 import dataclasses
-import hashlib
 import importlib.metadata
 import json
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from pair_pkg.export.gate import Run
 from pair_pkg.export.rows import pad_rows
 from pair_pkg.export.source import Finished
 from pair_pkg.modeling.embedding import Padding
-from pair_pkg.records import fingerprint, fingerprint_model, library_versions, read_json
+from pair_pkg.records import file_sha256, fingerprint, fingerprint_model, library_versions, read_json
 
 MANIFEST_NAME, README_NAME, TOKENIZER_NAME = "export.json", "README.md", "tokenizer.json"
 BATCH = 32
@@ -88,7 +87,7 @@ def describe(finished: Finished, format_name: str) -> dict[str, Any]:
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     """Size and sha256 of every file of a folder, by its path in it."""
     return {
-        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name not in (MANIFEST_NAME, README_NAME)
     }
@@ -106,7 +105,7 @@ def load_export(export_dir: str | Path) -> Export:
         path = folder / name
         if not path.is_file():
             raise InputError(f"{path}: is missing; copy the whole folder, or export the model again")
-        if path.stat().st_size != described["bytes"] or _sha256(path) != described["sha256"]:
+        if path.stat().st_size != described["bytes"] or file_sha256(path) != described["sha256"]:
             raise InputError(f"{path}: is not the file that was exported (sha256 differs); copy it again")
     tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
     tokenizer.enable_truncation(manifest["max_seq_length"])
@@ -129,11 +128,3 @@ def _output_shape(finished: Finished) -> list[str | int]:
 
 def _versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -38,6 +38,7 @@ from pair_pkg.stages.lifecycle import (
     settle_config,
     shared_identity,
 )
+from pair_pkg.stages.publishing import push_saves
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
 from pair_pkg.training.run import stock_reason, train_and_evaluate
@@ -114,6 +115,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     }
     begin_stage(args, record, opened)
     trainer = build()
+    push_saves(trainer, record)
     args.eval_on_start = args.do_eval and args.do_train and opened.checkpoint is None
     metrics = train_and_evaluate(trainer, opened.checkpoint)
     finish_stage(trainer, record, metrics)

@@ -34,6 +34,7 @@ from pair_pkg.stages.pair_testing import (
 from pair_pkg.stages.pairs_data import PairSplits, describe, load_splits, load_unlabelled
 from pair_pkg.stages.predict import predict_only
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predictions
+from pair_pkg.stages.publishing import open_hub, push_result, push_saves
 from pair_pkg.stages.seed_runs import run_seeds
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
@@ -102,6 +103,7 @@ def finetune(flags: PairFlags, data: PairSplits, *, replace_other: bool = False)
     if args.should_save:
         write_conflicts(data.conflicts, args.output_dir)
     trainer = build()
+    push_saves(trainer, record)
     metrics = train_and_evaluate(trainer, opened.checkpoint)
     decision, results = _judge(flags, setup, pair_model, trainer, data)
     metrics |= results
@@ -123,9 +125,13 @@ def _finetune_seeds(
     words = sys.argv[1:] if argv is None else argv
 
     def run_one(seed: int, folder: Path) -> dict[str, Any]:
-        return finetune(parse([*words, f"--seed={seed}", f"--output_dir={folder}"]), data, replace_other=replace_other)
+        member = parse([*words, f"--seed={seed}", f"--output_dir={folder}", "--push_to_hub=false"])
+        return finetune(member, data, replace_other=replace_other)
 
-    return run_seeds(flags.training, data.scheme.kind, run_one, replace_other=replace_other)
+    open_hub(flags.training)
+    metrics = run_seeds(flags.training, data.scheme.kind, run_one, replace_other=replace_other)
+    push_result(flags.training)
+    return metrics
 
 
 def _finetune_folds(

@@ -22,6 +22,7 @@ from pair_pkg.modeling.loading import (
 from pair_pkg.records import fingerprint_model
 from pair_pkg.report.plots import plot_history
 from pair_pkg.stages.arguments.model import ModelArguments
+from pair_pkg.stages.publishing import open_hub, push_result
 from pair_pkg.stages.terminal import announce
 from pair_pkg.training.arguments import StageTrainingArguments
 from pair_pkg.training.checkpoints import Opened, begin_run, decisive_arguments, open_run
@@ -131,13 +132,15 @@ def check_best_metric(args: StageTrainingArguments, names: Collection[str]) -> N
 
 
 def begin_stage(args: StageTrainingArguments, record: dict[str, Any], opened: Opened) -> None:
-    """Mark the output folder as this run's, on the main process."""
+    """Mark the output folder as this run's, on the main process, once the Hub has let it in where it is to go there."""
+    open_hub(args)
     if args.should_save:
         begin_run(args.output_dir, record, keep_checkpoints=opened.checkpoint is not None)
 
 
 def finish_stage(trainer: StageTrainer, record: dict[str, Any], metrics: dict[str, Any]) -> None:
-    """Write the record, the log and its picture, on the main process."""
+    """Write the record, the log and its picture, and push the model where that was asked for, on the main process."""
     finish_run(trainer, record, metrics)
     if trainer.args.should_save:
         plot_history(trainer.state.log_history, Path(trainer.args.output_dir, "history.png"))
+    push_result(trainer.args)

@@ -84,8 +84,10 @@ def read_recipe(
 
 def check_recipe(path: str, recipe: Recipe) -> None:
     """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
-    adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
+    mlm_flags = adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
     flags = finetune.parse(_pair_words(recipe, recipe.base_model, BASE), f"{path}: pairs")
+    if mlm_flags.training.push_to_hub or flags.training.push_to_hub:
+        raise InputError(f"{path}: push_to_hub: several models come out; push one by `python -m pair_pkg push`")
     data = load_splits(flags.pairs, positives_suffice=flags.architecture.positives_suffice)
     labels = data.splits[VALIDATION].labels
     if data.scheme.kind == "binary" and (labels == labels[0]).all():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import NoReturn
 
+from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
@@ -69,10 +70,11 @@ def progress_line(what: str, unit: str, done: int, total: int, seconds: float, n
 def set_up_logging(level: int = logging.INFO) -> None:
     """One line a message on the standard error, from this package only; libraries keep their own levels.
 
-    The library's progress bars are silenced where the standard error is no terminal.
+    The libraries' progress bars are silenced where the standard error is no terminal.
     """
     if not sys.stderr.isatty():
         transformers_logging.disable_progress_bar()
+        disable_progress_bars()
     logger = logging.getLogger("pair_pkg")
     logger.setLevel(level)
     if not logger.handlers:

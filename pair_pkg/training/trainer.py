@@ -17,7 +17,7 @@ from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
 from pair_pkg.data.batches import EvaluationSampler, TrainSampler
-from pair_pkg.errors import InputError, TrainingFailure, one_line
+from pair_pkg.errors import InputError, TrainingFailure
 from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.cost import EnergyMeter
 from pair_pkg.training.weights import ResultWeights
@@ -211,14 +211,13 @@ class StageTrainer(Trainer):
     # ---- checkpoints ----
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        try:
-            super().init_hf_repo(token, private)
-        except Exception as error:  # only the Hub's client runs here, and its network errors share no base
-            raise InputError(
-                "--push_to_hub: the repository cannot be opened "
-                f"({type(error).__name__}: {one_line(str(error))[:200]}); "
-                "check --hub_model_id, --hub_token and the network, or leave it out"
-            ) from error
+        """Nothing: the library would upload all of ``output_dir``, publicly; a stage pushes its model by itself."""
+
+    def push_to_hub(self, *args: Any, **settings: Any) -> None:
+        """Nothing, as in ``init_hf_repo``."""
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Nothing, as in ``init_hf_repo``."""
 
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         try:

@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from pair_pkg.data.tables import read_table
-from pair_pkg.errors import InputError
+from pair_pkg.errors import InputError, PushFailure
 from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import compute_pair_metrics
 from pair_pkg.pairs.scorer import load_scorer
-from pair_pkg.stages import finetune
+from pair_pkg.stages import finetune, publishing
 from pair_pkg.stages.predictions import read_predictions
 
 ROOT = Path(__file__).parents[2]
@@ -223,11 +223,15 @@ def test_the_best_checkpoint_is_chosen_by_a_metric_with_or_without_its_prefix(wo
 
 
 def test_a_hub_that_does_not_answer_is_one_line(words, tmp_path, monkeypatch):
-    def refuse(self, token=None, private=None):
-        raise ConnectionError("no route\nto host")
+    def refuse(name, *, private, token):
+        raise PushFailure(f"opening {name}: gave up after 5 attempts (ConnectError: no route to host)")
 
-    monkeypatch.setattr(Trainer, "init_hf_repo", refuse)
-    with pytest.raises(InputError, match="--push_to_hub: the repository .*ConnectionError: no route to"):
+    monkeypatch.setattr(publishing, "open_repository", refuse)
+    with pytest.raises(InputError, match="--push_to_hub: opening out: gave up .*; mend the network"):
+        finetune.main(words(tmp_path / "out", "--push_to_hub", "--hub_token=hf_x"))
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setattr(publishing, "get_token", lambda: None)
+    with pytest.raises(InputError, match="--push_to_hub: no token for the Hub"):
         finetune.main(words(tmp_path / "out", "--push_to_hub"))
 
 

@@ -137,6 +137,10 @@ class PairTrainingArguments(StageTrainingArguments):
         refuse_below(self, k_folds=2)
         if self.seeds is not None:
             raise InputError("--k_folds and --seeds: give one of them")
+        if self.push_to_hub:
+            raise InputError(
+                "--k_folds makes an ensemble, which is no model to push; push one of its fold-N afterwards"
+            )
         self._check_runs(f"--k_folds {self.k_folds}")
 
     def _check_seeds(self) -> None:

@@ -1,0 +1,71 @@
+"""``--push_to_hub`` in a stage: its own push, while training goes on and at the end, against the stand-in."""
+
+import json
+
+import pytest
+
+from pair_pkg.errors import InputError, run_door
+from pair_pkg.hub import upload
+from pair_pkg.stages import adapt, finetune
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setattr(upload.time, "sleep", lambda seconds: None)  # in the library's own attempts too
+    for function in (upload.open_repository, upload.push_files):
+        monkeypatch.setitem(function.__kwdefaults__, "wait", lambda seconds: None)
+
+
+@pytest.fixture
+def words(mlm_words, hub, tmp_path):
+    flags = {"push_to_hub": "true", "hub_model_id": "tiny-pump", "hub_token": hub.token}
+    flags |= {"save_strategy": "steps", "save_steps": 1, "eval_steps": 1, "max_steps": 2, "do_eval": "true"}
+    return mlm_words(tmp_path / "out", "--do_train", *(f"--{name}={value}" for name, value in flags.items()))
+
+
+def written(hub, folder):
+    return [path.name for path in folder.rglob("*") if path.is_file() and hub.token.encode() in path.read_bytes()]
+
+
+def test_saves_and_the_result_are_pushed_and_nothing_else(words, hub, tmp_path, caplog):
+    adapt.main(words)
+    repository = hub.repositories["someone/tiny-pump"]
+    assert repository["private"] and repository["messages"][-1] == "Model by pair_pkg"
+    assert repository["messages"][0] == "Step 1, by pair_pkg"
+    for files in repository["commits"][1:]:
+        assert {"README.md", "config.json", "model.safetensors", "tokenizer.json"} <= set(files)
+        assert not {name for name in files if name.endswith((".bin", ".pt", ".pth", ".png"))}
+        assert "trainer_state.json" not in files and "log_history.json" not in files
+    result = repository["commits"][-1]
+    assert result["model.safetensors"] == (tmp_path / "out" / "model.safetensors").read_bytes()
+    assert json.loads(result["run.json"])["stage"] == "mlm" and "before" in result["README.md"].decode()
+    assert written(hub, tmp_path / "out") == []
+
+
+@pytest.mark.slow  # two trainings
+def test_a_hub_that_fails_during_training_does_not_stop_it_and_at_the_end_has_its_own_status(
+    words, hub, tmp_path, capsys, mlm_words
+):
+    hub.faults = [("commit/", 403)]
+    assert run_door(adapt.main, words) == 0
+    printed = capsys.readouterr().err
+    assert "step 1 was not pushed" in printed and "training goes on" in printed
+    assert "during training" in printed and "1 failed" in printed
+    hub.faults = [("commit/", 503)] * 1000
+    other = [word.replace(str(tmp_path / "out"), str(tmp_path / "other")) for word in words]
+    assert run_door(adapt.main, [*other, "--hub_strategy=end"]) == 69
+    printed = capsys.readouterr().err
+    assert f"python -m pair_pkg push {tmp_path / 'other'} someone/tiny-pump" in printed
+    assert json.loads((tmp_path / "other" / "run.json").read_text())["status"] == "finished"
+
+
+def test_a_token_that_may_not_write_is_told_before_training(words, hub, tmp_path):
+    words = [word.replace(hub.token, "hf_" + "other" * 8) for word in words]
+    with pytest.raises(InputError, match="hf auth login"):
+        adapt.main(words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_ensemble_is_not_pushed(tmp_path):
+    with pytest.raises(InputError, match="an ensemble, which is no model to push"):
+        finetune.parse([f"--output_dir={tmp_path}", "--k_folds=3", "--push_to_hub", "--use_cpu"])

@@ -110,7 +110,7 @@ def draw_histogram(scored: Ranked, names: Sequence[str], x_label: str, threshold
     ax.set_xlabel(x_label)
     ax.set_ylabel("pairs")
     ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
-    ax.legend(frameon=False, fontsize=8)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)  # inside it would hide bars
     clean(ax)
     return figure
 

@@ -31,9 +31,9 @@ def test_the_curves_are_those_of_the_scores():
 
 
 def test_a_histogram_counts_every_pair_once():
-    ax = charts.draw_histogram(Ranked(LABELS, SCORES), ["no", "yes"], "probability", 0.5).axes[0]
-    assert sum(bar.get_height() for bar in ax.patches) == len(LABELS)
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["label no", "label yes", "threshold 0.500"]
+    figure = charts.draw_histogram(Ranked(LABELS, SCORES), ["no", "yes"], "probability", 0.5)
+    assert sum(bar.get_height() for bar in figure.axes[0].patches) == len(LABELS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["label no", "label yes", "threshold 0.500"]
     outside = charts.draw_histogram(Ranked(LABELS, SCORES - 0.5), ["no", "yes"], "cosine", None).axes[0]
     assert sum(bar.get_height() for bar in outside.patches) == len(LABELS)
 

@@ -10,11 +10,15 @@ FROZEN = -1  # the epoch of evaluation: its draws never change
 
 
 class Item(NamedTuple):
-    """One row of a batch, and the epoch whose random draws it gets; ``is_filler`` rows count for nothing."""
+    """One row of a batch, and the epoch whose random draws it gets; ``is_filler`` rows count for nothing.
+
+    ``progress`` is how many epochs of rows come before it in training, a fraction among them.
+    """
 
     row: int
     epoch: int
     is_filler: bool = False
+    progress: float = 0.0
 
 
 class TrainSampler(Sampler[list[Item]]):
@@ -44,8 +48,11 @@ class TrainSampler(Sampler[list[Item]]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
         step_size = self.batch_size * self.num_processes
         for start in range(0, self.num_rows, step_size):
-            rows = np.array_split(order[start : start + step_size], self.num_processes)[self.process_index]
-            items = [Item(int(row), self.epoch) for row in rows]
+            places = np.arange(start, min(start + step_size, self.num_rows))
+            places = np.array_split(places, self.num_processes)[self.process_index]
+            items = [
+                Item(int(order[place]), self.epoch, progress=self.epoch + place / self.num_rows) for place in places
+            ]
             yield items or [Item(int(order[start]), self.epoch, is_filler=True)]
 
 

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.words import TokenizedTexts, WordTokenizer
 from pair_pkg.errors import InputError
 from pair_pkg.records import fingerprint, read_json, write_json
@@ -40,7 +41,7 @@ class TokenStore:
     """Token ids of D documents, N tokens in all, without special tokens."""
 
     ids: np.ndarray  # (N,) uint16 or uint32
-    word_starts: np.ndarray  # (N,) bool, True where a word of the tokenizer's own pre-tokenization begins
+    word_starts: np.ndarray  # (N,) bool, True where a word begins: of the pre-tokenization, or a Chinese one
     offsets: np.ndarray  # (D + 1,) int64
     accounting: dict[str, Any]  # counts of the reading and of the tokenization
 
@@ -60,22 +61,25 @@ def load_or_build_store(
     read_texts: Callable[[], Iterable[str]],
     read_accounting: Callable[[], dict[str, Any]],
     *,
+    chinese: ChineseWords | None = None,
     overwrite: bool = False,
     quiet: bool = False,
 ) -> TokenStore:
     """The token store of a corpus, from the cache where content, tokenizer and settings are the same.
 
     ``read_texts`` yields the cleaned documents; ``read_accounting`` is asked after the last of them for the counts
-    of the reading. Both are called only where the store has to be built.
+    of the reading. Both are called only where the store has to be built. Chinese words begin where ``chinese`` says,
+    at every character without it.
     """
-    key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer)])
+    segmentation = [] if chinese is None else [chinese.fingerprint]
+    key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer), *segmentation])
     store_dir = open_cache(cache_dir) / f"tokens-{key}"
     if overwrite or not (store_dir / STORE_NAME).is_file():
         with _one_at_a_time(store_dir) as waited:
             if overwrite and not waited and store_dir.exists():
                 shutil.rmtree(store_dir)
             if not (store_dir / STORE_NAME).is_file():
-                _build_store(store_dir, tokenizer, read_texts, read_accounting, quiet)
+                _build_store(store_dir, tokenizer, read_texts, read_accounting, chinese, quiet)
     return load_store(store_dir)
 
 
@@ -152,6 +156,7 @@ def _build_store(
     tokenizer: PreTrainedTokenizerFast,
     read_texts: Callable[[], Iterable[str]],
     read_accounting: Callable[[], dict[str, Any]],
+    chinese: ChineseWords | None,
     quiet: bool,
 ) -> None:
     dtype = np.dtype(np.uint16 if num_ids(tokenizer) <= 1 << 16 else np.uint32)
@@ -159,7 +164,7 @@ def _build_store(
     try:
         offsets, unknown = array("q", [0]), 0
         with open(building / "ids.bin", "wb") as ids_file, open(building / "word_starts.bin", "wb") as starts_file:
-            for ids, starts, lengths in _tokenize(read_texts(), tokenizer, quiet):
+            for ids, starts, lengths in _tokenize(read_texts(), tokenizer, chinese, quiet):
                 ids.astype(dtype).tofile(ids_file)
                 starts.tofile(starts_file)
                 offsets.frombytes((offsets[-1] + np.cumsum(lengths)).tobytes())
@@ -183,9 +188,11 @@ def _rename_unless_built(building: Path, store_dir: Path) -> None:
         shutil.rmtree(building)
 
 
-def _tokenize(texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, quiet: bool) -> Iterator[TokenizedTexts]:
+def _tokenize(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None, quiet: bool
+) -> Iterator[TokenizedTexts]:
     """The tokens of the texts, a chunk at a time; the next chunk is read while the one before is tokenized."""
-    word_tokenizer = WordTokenizer(_state(tokenizer))
+    word_tokenizer = WordTokenizer(_state(tokenizer), chinese)
     ahead: deque[Future[TokenizedTexts]] = deque()
     with (
         tqdm(desc="tokenizing", unit=" characters", unit_scale=True, disable=quiet) as progress,

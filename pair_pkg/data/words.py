@@ -19,12 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
+from pair_pkg.data.chinese import IDEOGRAPH, IDEOGRAPHS, ChineseWords
 from pair_pkg.data.texts import ranges
 
 MAX_KEPT_CHARACTERS = 1_000_000  # of the words that are kept with their ids: about 140,000 words, 30 MB
 BLANKS = r"\t-\r\x{1c}-\x{20}\x{85}\p{Z}"  # what Unicode, Rust or Python calls white space
-IDEOGRAPHS = r"\x{3400}-\x{4dbf}\x{4e00}-\x{9fff}"  # some of those that BERT's normalizer sets apart
-IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff]")
 # Each of these changes a character whatever stands around it, or a letter with its accents; none of the first set
 # removes a character, or ends one that is no blank in a blank.
 LOCAL_NORMALIZERS = {"Lowercase", "NFC", "NFD", "NFKC", "NFKD"}
@@ -47,11 +46,13 @@ class WordTokenizer:
     """Tokenizes texts word by word, as the tokenizer of this state (its ``to_str``) does text by text.
 
     Truncation and padding are left out. Words keep their ids from call to call, as many as ``MAX_KEPT_CHARACTERS``.
+    With ``chinese``, words begin in Chinese text where it says, not at every character.
     """
 
-    def __init__(self, state: dict[str, Any]):
+    def __init__(self, state: dict[str, Any], chinese: ChineseWords | None = None):
         self._tokenizer = Tokenizer.from_str(json.dumps({**state, "truncation": None, "padding": None}))
-        self._cut = choose_cut(state)
+        self._chinese = chinese
+        self._cut = choose_cut(state, keep_chinese=chinese is not None)
         self._forget()
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:
@@ -76,7 +77,10 @@ class WordTokenizer:
             self._number_of[word] = len(self._number_of)
             word_ids = encoding.word_ids
             self._ids.extend(encoding.ids)
-            self._starts.extend(word != before for word, before in zip(word_ids, [-1, *word_ids]))
+            starts = [number != before for number, before in zip(word_ids, [-1, *word_ids])]
+            if self._chinese is not None and IDEOGRAPH.search(word):
+                starts = self._chinese.word_starts(word, [begin for begin, _ in encoding.offsets], starts)
+            self._starts.extend(starts)
             self._ends.append(len(self._ids))
             self._characters += len(word)
         return np.fromiter(map(self._number_of.__getitem__, words), np.int64, len(words))
@@ -87,8 +91,11 @@ class WordTokenizer:
         self._characters = 0
 
 
-def choose_cut(state: dict[str, Any]) -> Cut:
-    """Where texts may be cut without a change to any token of a tokenizer of this state."""
+def choose_cut(state: dict[str, Any], keep_chinese: bool = False) -> Cut:
+    """Where texts may be cut without a change to any token of a tokenizer of this state.
+
+    With ``keep_chinese`` Chinese text is cut at blanks only, so that its words can be seen.
+    """
     normalizer, pre_tokenizer, model = state["normalizer"], state["pre_tokenizer"] or {}, state["model"]
     parts = normalizer["normalizers"] if normalizer and normalizer["type"] == "Sequence" else [normalizer]
     kinds = {part["type"] for part in parts if part}
@@ -98,7 +105,7 @@ def choose_cut(state: dict[str, Any]) -> Cut:
         return _whole
     if pre_tokenizer.get("type") in BLANK_DROPPING_PRE_TOKENIZERS and kinds <= LOCAL_NORMALIZERS | REMOVING_NORMALIZERS:
         apart = any(part and part.get("handle_chinese_chars") for part in parts)
-        apart = apart and not any(map(IDEOGRAPH.search, special))
+        apart = apart and not keep_chinese and not any(map(IDEOGRAPH.search, special))
         return _whole if any(map(re.compile(r"\s").search, special)) else partial(_cut_at_blanks, ideographs=apart)
     if pre_tokenizer.get("type") == "ByteLevel" and pre_tokenizer["use_regex"] and kinds <= LOCAL_NORMALIZERS:
         return _whole if any(map(re.compile(r"\S\s").search, special)) else _cut_before_blanks

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from pair_pkg.data.batches import Item
+from pair_pkg.data.batches import FROZEN, Item
 from pair_pkg.data.rows import Rows
 from pair_pkg.data.texts import ranges
 from pair_pkg.data.tokens import TokenStore
@@ -63,7 +63,7 @@ class MaskedRows(Dataset):
         windows, row_of_window = self._windows_of(items)
         positions, row_of_token = self._tokens_of(windows, row_of_window)
         ids = self.store.ids[positions].astype(np.int64)
-        chosen = self.masking.predicted(positions, row_of_token, items[0].epoch)
+        chosen = self._choose(items, positions, row_of_token, ids)
         if items[0].is_filler:
             chosen[:] = False
         labels = ids[chosen]
@@ -83,6 +83,17 @@ class MaskedRows(Dataset):
         arrange = self._arrange_flat if self.flat else self._arrange_padded
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
         return tensors | arrange(torch.from_numpy(segments), segment_lengths, tensors["predicted"])
+
+    def _choose(
+        self, items: Sequence[Item], positions: np.ndarray, row_of_token: np.ndarray, ids: np.ndarray
+    ) -> np.ndarray:
+        """Which tokens of the rows are predicted: (T,) bool."""
+        epoch, inputs = items[0].epoch, {}
+        if self.masking.needs_words:
+            inputs = {"ids": ids, "word_starts": self.store.word_starts[positions]}
+        if epoch != FROZEN:
+            inputs["rates"] = self.masking.rates(np.array([item.progress for item in items]))
+        return self.masking.predicted(positions, row_of_token, epoch, **inputs)
 
     def _windows_of(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
         """Window numbers of the rows, and the place in the batch of each one's row: (S,), (S,)."""

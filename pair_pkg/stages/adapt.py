@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.rows import Rows
-from pair_pkg.data.tokens import TokenStore, open_cache, ordinary_ids, special_affixes
+from pair_pkg.data.tokens import TokenStore, open_cache, special_affixes
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
@@ -38,6 +38,7 @@ from pair_pkg.stages.lifecycle import (
     settle_config,
     shared_identity,
 )
+from pair_pkg.stages.masking import build_chinese_words, build_masking, masking_identity, training_epochs
 from pair_pkg.stages.publishing import push_saves
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
@@ -110,6 +111,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         "identity": identity,
         "base_model": flags.model.model_name_or_path,
         "max_seq_length": max_seq_length,
+        "masking": flags.masking.given(),
         "aids": flags.layers.given(),
         "corpus": rows.accounting,
     }
@@ -173,6 +175,7 @@ def _load_rows(
             max_seq_length=max_seq_length,
             num_special=num_special,
             seed=args.seed,
+            chinese=build_chinese_words(flags.masking),
             quiet=bool(args.disable_tqdm) or not args.should_log,
         )
 
@@ -208,6 +211,7 @@ def _identity(
         "max_train_samples": corpus.max_train_samples,
         "max_eval_samples": corpus.max_eval_samples,
         "do_eval": args.do_eval,
+        **masking_identity(flags.masking),
         **flags.layers.given(),
     }
 
@@ -215,9 +219,10 @@ def _identity(
 def _trainer(model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFast, rows: CorpusRows) -> StageTrainer:
     args, affixes = flags.training, special_affixes(tokenizer)
     flat = bind_sparse_forward(model, flags.model.attention_probs_dropout_prob or 0.0, stock_reason(args))
-    masking = Masking(args.seed, tokenizer.mask_token_id, ordinary_ids(tokenizer), flags.corpus.mlm_probability)
+    probability, epochs = flags.corpus.mlm_probability, training_epochs(args, len(rows.train))
+    training, evaluation = build_masking(flags.masking, tokenizer, probability, args.seed, epochs)
 
-    def masked(store: TokenStore, part: Rows, with_rows: bool) -> MaskedRows:
+    def masked(store: TokenStore, part: Rows, masking: Masking, with_rows: bool) -> MaskedRows:
         return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, flat=flat, with_rows=with_rows)
 
     def score_batch(scored_model: nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -227,8 +232,8 @@ def _trainer(model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFa
     return StageTrainer(
         model=model,
         args=args,
-        train_dataset=masked(rows.train_store, rows.train, with_rows=False),
-        eval_dataset=masked(rows.validation_store, rows.validation, with_rows=True),
+        train_dataset=masked(rows.train_store, rows.train, training, with_rows=False),
+        eval_dataset=masked(rows.validation_store, rows.validation, evaluation, with_rows=True),
         processing_class=tokenizer,
         compute_loss_func=masked_lm_loss,
         score_batch=score_batch,

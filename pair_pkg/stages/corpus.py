@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.corpus import (
     CORPUS_SUFFIXES,
     CorpusAudit,
@@ -81,8 +82,8 @@ class Source:
         """The texts of the documents; each pass reads the corpus anew."""
         return (document.text for document in self.documents(CorpusAudit()))
 
-    def store(self, tokenizer: PreTrainedTokenizerFast, quiet: bool) -> TokenStore:
-        """The corpus as token ids, from the cache where nothing has changed."""
+    def store(self, tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None, quiet: bool) -> TokenStore:
+        """The corpus as token ids, from the cache where nothing has changed; ``chinese`` tells Chinese words apart."""
         audit = CorpusAudit()
         store = load_or_build_store(
             self.corpus.token_cache_dir,
@@ -90,6 +91,7 @@ class Source:
             tokenizer,
             lambda: (document.text for document in self.documents(audit)),
             lambda: asdict(audit),
+            chinese=chinese,
             overwrite=self.corpus.overwrite_cache,
             quiet=quiet,
         )
@@ -133,16 +135,17 @@ def load_rows(
     num_special: int,
     seed: int,
     quiet: bool,
+    chinese: ChineseWords | None = None,
 ) -> CorpusRows:
     """Tokenize, split by document and cut into rows. Raises ``InputError`` where one side is left empty."""
     corpus = train.corpus
-    store = train.store(tokenizer, quiet)
+    store = train.store(tokenizer, chinese, quiet)
     if validation is None:
         fraction = corpus.validation_split_percentage / 100
         documents, held_out = split_documents(store.num_documents, fraction, seed)
         validation_store = store
     else:
-        validation_store = validation.store(tokenizer, quiet)
+        validation_store = validation.store(tokenizer, chinese, quiet)
         documents, held_out = np.arange(store.num_documents), np.arange(validation_store.num_documents)
 
     def rows_of(token_store: TokenStore, chosen: np.ndarray) -> Rows:

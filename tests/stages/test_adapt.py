@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSequenceClassification, AutoTokenizer, BertForMaskedLM
 
 from pair_pkg.errors import EXIT_BAD_INPUT, InputError, run_door
-from pair_pkg.records import read_record
+from pair_pkg.records import read_record, write_record
 from pair_pkg.stages import adapt
 
 TRAINED = ("--max_steps=3", "--learning_rate=1e-3", "--eval_steps=2")
@@ -251,3 +252,61 @@ def test_a_single_document_cannot_be_split(mlm_words, tmp_path):
     path.write_text("the old pump leaks\n", encoding="utf-8")
     with pytest.raises(InputError, match="--validation_file"):
         adapt.main(mlm_words(tmp_path / "out", f"--train_file={path}", *TRAINED))
+
+
+# What is predicted.
+
+
+def test_modes_train_are_told_apart_and_evaluated_alike(mlm_words, tmp_path):
+    dictionary, terms = tmp_path / "words.txt", tmp_path / "terms.txt"
+    dictionary.write_text("旧水泵 30 n\n备用软管\n", encoding="utf-8")
+    terms.write_text("old pump\n滤网\n", encoding="utf-8")
+    runs = {
+        "token": [],
+        "words": ["--masking=whole_word", f"--word_dictionary={dictionary}"],
+        "spans": ["--masking=span", f"--term_list={terms}", "--mlm_probability_start=0.4"],
+    }
+    results = {name: adapt.main(mlm_words(tmp_path / name, *TRAINED, *flags)) for name, flags in runs.items()}
+    assert len({result["before"]["eval_perplexity"] for result in results.values()}) == 1
+    assert len({result["eval_perplexity"] for result in results.values()}) == 3
+    record = read_record(tmp_path / "spans")
+    assert record["masking"] == {
+        "masking": "span", "term_list": str(terms), "term_weight": 3.0, "mlm_probability_start": 0.4
+    }  # fmt: skip
+    terms.write_text("old pump\n", encoding="utf-8")
+    with pytest.raises(InputError, match="term_list: .* another --output_dir"):
+        adapt.main(mlm_words(tmp_path / "spans", *TRAINED, *runs["spans"]))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--word_dictionary=words.txt"], "give --masking whole_word with it"),
+        (["--term_weight=2"], "give --term_list with it"),
+        (["--term_list=nowhere.txt"], "nowhere.txt"),
+        (["--mlm_probability_start=1.5"], "--mlm_probability_start 1.5 is no share"),
+        (["--masking=words"], "invalid choice: 'words'"),
+    ],
+)
+def test_a_mistake_about_masks_is_one_line(mlm_words, tmp_path, flags, message):
+    with pytest.raises(InputError, match=message):
+        adapt.main(mlm_words(tmp_path / "out", *TRAINED, *flags))
+
+
+def test_a_run_of_spans_with_a_falling_rate_continues_to_the_bit(mlm_words, tmp_path):
+    flags = [
+        "--masking=span",
+        "--mlm_probability_start=0.4",
+        "--max_steps=6",
+        "--save_strategy=steps",
+        "--save_steps=3",
+    ]
+    adapt.main(mlm_words(tmp_path / "whole", *flags))
+    adapt.main(mlm_words(tmp_path / "broken", *flags))
+    broken = tmp_path / "broken"
+    for name in ("model.safetensors", "checkpoint-6"):
+        path = broken / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    write_record(broken, {**read_record(broken), "status": "running"})
+    adapt.main(mlm_words(broken, *flags))
+    assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()

@@ -65,7 +65,7 @@ class LayerArguments:
         if self.lora_rank is not None:
             lora["lora_alpha"] = 2.0 * self.lora_rank if self.lora_alpha is None else self.lora_alpha
             lora["lora_dropout"] = DEFAULT_LORA_DROPOUT if self.lora_dropout is None else self.lora_dropout
-        return _switched_on(self) | lora
+        return switched_on(self) | lora
 
 
 @dataclass
@@ -122,10 +122,10 @@ class AidArguments:
     def given(self) -> dict[str, Any]:
         """What was asked for, defaults filled in; nothing for a flag that is off."""
         decay = {} if self.weight_averaging != "ema" or self.ema_decay is not None else {"ema_decay": DEFAULT_EMA_DECAY}
-        return _switched_on(self) | decay
+        return switched_on(self) | decay
 
 
-def _switched_on(arguments: Any) -> dict[str, Any]:
+def switched_on(arguments: Any) -> dict[str, Any]:
     """The flags that differ from their defaults."""
     values = {item.name: getattr(arguments, item.name) for item in dataclasses.fields(arguments)}
     return {item.name: values[item.name] for item in dataclasses.fields(arguments) if values[item.name] != item.default}

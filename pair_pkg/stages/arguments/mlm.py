@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from pair_pkg.errors import InputError
 from pair_pkg.stages.arguments.aids import LayerArguments
+from pair_pkg.stages.arguments.masking import MaskingArguments
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
 
@@ -107,5 +108,6 @@ class MlmFlags(NamedTuple):
     corpus: CorpusArguments
     model: ModelArguments
     scratch: ScratchArguments
+    masking: MaskingArguments
     layers: LayerArguments
     training: MlmTrainingArguments

@@ -31,13 +31,18 @@ class Document:
 
 @dataclass
 class CorpusAudit:
-    """What :func:`clean_documents` counted; ``characters`` are those of the documents kept."""
+    """What :func:`clean_documents` counted; ``characters`` are those of the documents kept.
+
+    ``near_duplicates`` and ``held_out_texts`` are what later filters dropped of these.
+    """
 
     documents_read: int = 0
     empty: int = 0
     duplicates: int = 0
     documents_kept: int = 0
     characters: int = 0
+    near_duplicates: int = 0
+    held_out_texts: int = 0
 
 
 def read_documents(

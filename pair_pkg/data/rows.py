@@ -24,13 +24,20 @@ class Rows:
     def num_tokens(self) -> int:
         return int(self.lengths.sum())
 
+    def row_at(self, number: int, epoch: int) -> int:
+        """Which row is the ``number``-th of an epoch: the same in all of them."""
+        return number
+
     def row_tokens(self) -> np.ndarray:
         """Tokens of each row, special tokens not counted: (R,) int64."""
         return np.add.reduceat(self.lengths, self.row_offsets[:-1]) if len(self) else np.empty(0, np.int64)
 
     def sample(self, num_rows: int, seed: int) -> "Rows":
         """``num_rows`` rows drawn with a seed, in their order; the first ones would be the longest windows."""
-        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:num_rows])
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:num_rows]))
+
+    def take(self, rows: np.ndarray) -> "Rows":
+        """Some rows, in the order that is given."""
         counts = np.diff(self.row_offsets)[rows]
         windows = ranges(self.row_offsets[rows], counts)
         return Rows(self.starts[windows], self.lengths[windows], np.concatenate([[0], np.cumsum(counts)]))

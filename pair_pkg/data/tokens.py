@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -81,6 +81,15 @@ def load_or_build_store(
             if not (store_dir / STORE_NAME).is_file():
                 _build_store(store_dir, tokenizer, read_texts, read_accounting, chinese, quiet)
     return load_store(store_dir)
+
+
+def tokenize_in_memory(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None = None
+) -> TokenStore:
+    """A store of a few texts, which is not kept on disk."""
+    ids, word_starts, lengths = WordTokenizer(_state(tokenizer), chinese).tokenize(texts)
+    accounting = {"tokens": len(ids), "unknown_tokens": _count_unknown(ids, tokenizer)}
+    return TokenStore(ids, word_starts, np.concatenate([[0], np.cumsum(lengths)]), accounting)
 
 
 def open_cache(cache_dir: str | Path) -> Path:

@@ -15,6 +15,7 @@ from pair_pkg.data.rows import Rows
 from pair_pkg.data.texts import ranges
 from pair_pkg.data.tokens import TokenStore
 from pair_pkg.mlm.masking import Masking
+from pair_pkg.mlm.terms import Terms
 from pair_pkg.modeling.layout import Layout
 
 
@@ -26,7 +27,7 @@ class MaskedRows(Dataset):
     nothing padded. Else it is ``{input_ids (S, T), attention_mask (S, T), predicted (M,), labels (M,)}``, one
     segment a line, which every stock forward understands; ``predicted`` then counts in the flattened (S * T,). With
     ``with_rows`` (evaluation), ``rows (B,)`` names the rows and ``row_of_label (M,)`` the place in ``rows`` of each
-    label.
+    label, and with ``terms`` also ``is_term (M,)`` which labels are part of one.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class MaskedRows(Dataset):
         *,
         flat: bool,
         with_rows: bool = False,
+        terms: Terms | None = None,
     ):
         self.store = store
         self.rows = rows
@@ -47,6 +49,7 @@ class MaskedRows(Dataset):
         self.pad_token_id = pad_token_id
         self.flat = flat
         self.with_rows = with_rows
+        self.terms = terms
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,6 +70,7 @@ class MaskedRows(Dataset):
         if items[0].is_filler:
             chosen[:] = False
         labels = ids[chosen]
+        is_term = self._find_terms(ids, positions)[chosen] if self.terms is not None else None
         ids[chosen] = self.masking.shown(labels, positions[chosen], items[0].epoch)
         row_of_label = row_of_token[chosen]
 
@@ -79,6 +83,8 @@ class MaskedRows(Dataset):
         if self.with_rows:
             batch["rows"] = np.array([item.row for item in items])
             batch["row_of_label"] = row_of_label[ascending]
+            if is_term is not None:
+                batch["is_term"] = is_term[ascending]
         segment_lengths = lengths[longest_first] + len(self.prefix) + len(self.suffix)
         arrange = self._arrange_flat if self.flat else self._arrange_padded
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
@@ -95,10 +101,14 @@ class MaskedRows(Dataset):
             inputs["rates"] = self.masking.rates(np.array([item.progress for item in items]))
         return self.masking.predicted(positions, row_of_token, epoch, **inputs)
 
+    def _find_terms(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        return self.terms.marks(ids, self.store.word_starts[positions], positions)
+
     def _windows_of(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
         """Window numbers of the rows, and the place in the batch of each one's row: (S,), (S,)."""
-        begins = self.rows.row_offsets[[item.row for item in items]]
-        counts = self.rows.row_offsets[[item.row + 1 for item in items]] - begins
+        rows = np.array([self.rows.row_at(item.row, item.epoch) for item in items])
+        begins = self.rows.row_offsets[rows]
+        counts = self.rows.row_offsets[rows + 1] - begins
         return ranges(begins, counts), np.repeat(np.arange(len(items)), counts)
 
     def _tokens_of(self, windows: np.ndarray, row_of_window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -65,10 +65,11 @@ class Masking:
         np.not_equal(row_of_token[1:], row_of_token[:-1], out=is_row_start[1:])
         row_starts = np.flatnonzero(is_row_start)
         counts = np.diff(row_starts, append=len(positions))
-        wish = counts * (self.probability if rates is None else rates)
+        rates = self.probability if rates is None else rates
+        wish = counts * rates
         rounding = self._uniform(_ROUNDING, epoch, positions[row_starts])
         units = unit_starts(
-            self.mode, positions, is_row_start, word_starts, lambda places: self._uniform(_LENGTH, epoch, places)
+            self.mode, positions, is_row_start, word_starts, rates, lambda p: self._uniform(_LENGTH, epoch, p)
         )
         lengths = np.diff(units, append=len(positions))
         row_of_unit = (np.cumsum(is_row_start) - 1)[units]

@@ -21,7 +21,7 @@ class Terms:
         for sequence in sequences:
             by_length.setdefault(len(sequence), []).append(np.array(sequence, dtype=np.int64))
         self._hashes = {
-            length: np.unique(_hash(np.concatenate(part), np.arange(len(part)) * length, length))
+            length: np.unique(sequence_hashes(np.concatenate(part), np.arange(len(part)) * length, length))
             for length, part in sorted(by_length.items())
         }
         firsts = np.array([part[0] for parts in by_length.values() for part in parts], dtype=np.int64)
@@ -44,7 +44,7 @@ class Terms:
             whole = positions[ends - 1] - positions[places] == length - 1
             whole &= np.append(begins, True)[ends]
             places = places[whole]
-            found = places[np.isin(_hash(ids, places, length), hashes)]
+            found = places[np.isin(sequence_hashes(ids, places, length), hashes)]
             change[found] += 1
             change[found + length] -= 1
         return np.cumsum(change[:-1]) > 0
@@ -62,7 +62,7 @@ def tokenize_terms(terms: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> 
     return Terms(sorted(sequences)), unknown
 
 
-def _hash(ids: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
+def sequence_hashes(ids: np.ndarray, places: np.ndarray, length: int) -> np.ndarray:
     """A number for the ``length`` ids from each of the ``places`` (K,) on: (K,) uint64."""
     total = np.zeros(len(places), dtype=np.uint64)
     for step in range(length):

@@ -19,13 +19,18 @@ Draw = Callable[[np.ndarray], np.ndarray]  # places in the corpus -> uniform dra
 
 
 def unit_starts(
-    mode: str, positions: np.ndarray, is_row_start: np.ndarray, word_starts: np.ndarray | None, draw: Draw
+    mode: str,
+    positions: np.ndarray,
+    is_row_start: np.ndarray,
+    word_starts: np.ndarray | None,
+    rates: np.ndarray | float,
+    draw: Draw,
 ) -> np.ndarray:
     """Where the units of some rows begin: (T,) places in the corpus, (T,) bool, (T,) bool -> (U,) token numbers.
 
     Every row is cut into units without a gap. Those of several words have lengths drawn anew in each epoch, one of
-    ``UNIT_WORDS`` after the other, and none goes on from one stretch of text into another. A word that a window has
-    cut counts as two.
+    ``UNIT_WORDS`` after the other; none goes on from one stretch of text into another, and none has more words than
+    the row is to predict by its rate (R,), one at least. A word that a window has cut counts as two.
     """
     if mode == TOKEN:
         return np.arange(len(positions))
@@ -35,7 +40,10 @@ def unit_starts(
     shares = UNIT_WORDS[mode]
     if len(shares) == 1 or not len(words):
         return words
+    row_of_word = (np.cumsum(is_row_start) - 1)[words]
+    most = np.maximum(1, (np.bincount(row_of_word) * rates).astype(np.int64))
     lengths = 1 + np.searchsorted(np.cumsum(shares[:-1]), draw(positions[words]), side="right")
+    lengths = np.minimum(lengths, most[row_of_word])
     return words[_tile(np.flatnonzero(breaks[words]), lengths)]
 
 

@@ -75,28 +75,39 @@ def encode_texts(
     encoder = hold_in(encoder, dtype)
     rows_of = _rows_by_text(texts)
     longest_first = sorted(rows_of, key=len, reverse=True)  # characters foretell tokens
+    for chunk, tokens in _tokenized_ahead(longest_first, encoder):
+        if audit is not None:
+            audit.texts += len(chunk)
+            audit.tokens += len(tokens.ids)
+            audit.truncated += tokens.num_truncated
+        for numbers, vectors in encode_tokens(encoder, tokens, batch_tokens=batch_tokens):
+            if out is None:
+                out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
+            rows = [rows_of[chunk[number]] for number in numbers]
+            out[np.concatenate(rows)] = np.repeat(vectors, list(map(len, rows)), axis=0)
+            if on_texts is not None:
+                on_texts(len(rows))
+    return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def encode_tokens(
+    encoder: SentenceEncoder, tokens: TextTokens, *, batch_tokens: int = 4096
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The vectors of tokenized texts, a batch at a time, longest texts first: their numbers (B,), and (B, D) float32.
+
+    The model is in ``eval`` mode while this runs, and as it was behind the last batch.
+    """
     padding = padding_of(encoder.tokenizer) if why_not_flat(encoder.model) else None
+    device = next(encoder.model.parameters()).device
     was_training = encoder.model.training
     encoder.model.eval()
-    device = next(encoder.model.parameters()).device
-    with torch.inference_mode():
-        for chunk, tokens in _tokenized_ahead(longest_first, encoder):
-            if audit is not None:
-                audit.texts += len(chunk)
-                audit.tokens += len(tokens.ids)
-                audit.truncated += tokens.num_truncated
-            order = np.argsort(-tokens.lengths, kind="stable")
-            for part in cut_by_tokens(tokens.lengths[order], batch_tokens, padded=padding is not None):
-                batch = build_text_batch(tokens, order[part], padding)
-                vectors = _vectors(encoder, move_batch(batch, device))
-                if out is None:
-                    out = np.empty((len(texts), vectors.shape[1]), dtype=np.float32)
-                rows = [rows_of[chunk[text]] for text in order[part]]
-                out[np.concatenate(rows)] = np.repeat(vectors.float().cpu().numpy(), list(map(len, rows)), axis=0)
-                if on_texts is not None:
-                    on_texts(len(rows))
+    order = np.argsort(-tokens.lengths, kind="stable")
+    for part in cut_by_tokens(tokens.lengths[order], batch_tokens, padded=padding is not None):
+        with torch.inference_mode():
+            batch = build_text_batch(tokens, order[part], padding)
+            vectors = _vectors(encoder, move_batch(batch, device)).float().cpu().numpy()
+        yield order[part], vectors
     encoder.model.train(was_training)
-    return np.empty((0, 0), dtype=np.float32) if out is None else out
 
 
 def hold_in(encoder: SentenceEncoder, dtype: torch.dtype) -> SentenceEncoder:

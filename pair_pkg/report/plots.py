@@ -59,10 +59,13 @@ def history_panels(log_history: Sequence[dict]) -> list[Panel]:
         quality = Panel("Validation metrics", "value (best is 1)", pair_curves)
     else:
         steep = bool(perplexity) and max(perplexity.values()) > LOG_SCALE_FROM * min(perplexity.values())
-        quality = Panel("Validation perplexity", "perplexity", {"validation": perplexity}, log_scale=steep)
+        general = _curve(log_history, "eval_general_perplexity")
+        curves = {"domain" if general else "validation": perplexity, "general text": general}
+        quality = Panel("Validation perplexity", "perplexity", curves, log_scale=steep)
+    probe = Panel("Probe", "ranking of validation pairs", {"frozen encoder": _curve(log_history, "eval_probe")})
     losses = {"training": _curve(log_history, "loss"), "validation": _curve(log_history, "eval_loss")}
     rates = {"learning rate": _curve(log_history, "learning_rate")}
-    panels = [Panel("Loss", "mean loss", losses), quality, Panel("Learning rate", "learning rate", rates)]
+    panels = [Panel("Loss", "mean loss", losses), quality, probe, Panel("Learning rate", "learning rate", rates)]
     return [panel for panel in panels if any(panel.curves.values())]
 
 

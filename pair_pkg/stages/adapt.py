@@ -1,31 +1,24 @@
 """Stage 1: continue masked-language-model pretraining on a corpus."""
 
 import functools
-import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
-from pair_pkg.data.rows import Rows
-from pair_pkg.data.tokens import TokenStore, open_cache, special_affixes
+from pair_pkg.data.tokens import open_cache, special_affixes
 from pair_pkg.errors import InputError
-from pair_pkg.mlm.dataset import MaskedRows
-from pair_pkg.mlm.head import bind_sparse_forward
-from pair_pkg.mlm.loss import masked_lm_loss, metric_names, perplexity_metrics, score_rows
-from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.preview import preview_rows
-from pair_pkg.modeling.loading import carry_pooler, load_model, load_tokenizer
-from pair_pkg.modeling.scratch import build_config, build_masked_lm, train_tokenizer
+from pair_pkg.modeling.base_weights import BaseWeights
+from pair_pkg.modeling.loading import load_tokenizer
+from pair_pkg.modeling.scratch import build_config, train_tokenizer
 from pair_pkg.records import fingerprint
-from pair_pkg.stages.aids import add_aids
-from pair_pkg.stages.arguments.mlm import MlmFlags
+from pair_pkg.report.tables import format_table
+from pair_pkg.stages.arguments.mlm import MlmFlags, MlmTrainingArguments
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
-from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows, training_source, validation_source
+from pair_pkg.stages.corpus import Source, training_source, validation_source
 from pair_pkg.stages.lifecycle import (
     begin_stage,
     check_best_metric,
@@ -38,14 +31,17 @@ from pair_pkg.stages.lifecycle import (
     settle_config,
     shared_identity,
 )
-from pair_pkg.stages.masking import build_chinese_words, build_masking, masking_identity, training_epochs
+from pair_pkg.stages.masking import masking_identity
+from pair_pkg.stages.merging import merge, merge_table
+from pair_pkg.stages.mlm_data import describe_data, general_source, load_data
+from pair_pkg.stages.mlm_report import PAGE_NAME, compare_looks, look_at, slices_table, write_page
+from pair_pkg.stages.mlm_trainer import build_trainer, load_masked_lm, measured_names, refuse_misfits
+from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, task_identity
 from pair_pkg.stages.publishing import push_saves
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
-from pair_pkg.training.run import stock_reason, train_and_evaluate
+from pair_pkg.training.run import train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
-
-logger = logging.getLogger("pair_pkg")
 
 DEFAULT_MAX_SEQ_LENGTH = 512
 NUM_PREVIEWS = 3
@@ -78,8 +74,10 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     """Run stage 1 into ``output_dir`` and return its metrics; a finished run is not run again."""
     corpus, args = flags.corpus, flags.training
     _refuse_unclear_model(flags.model, flags.scratch)
-    check_best_metric(args, metric_names(args.prediction_loss_only))
-    source = training_source(corpus, flags.model.token)
+    pairs = load_task(flags.task)
+    refuse_misfits(flags, pairs)
+    check_best_metric(args, measured_names(flags, pairs))
+    source = training_source(corpus, flags.model.token, pairs.held_out_texts() if pairs else None)
     validation = validation_source(corpus, flags.model.token)
     tokenizer = _tokenizer(flags, source)
     config = _config(flags, tokenizer)
@@ -93,17 +91,21 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         num_special=num_special,
         needs_mask=True,
     )
-    identity = _identity(flags, source, validation, tokenizer, max_seq_length)
+    general = general_source(flags)
+    identity = _identity(flags, source, validation, general, tokenizer, max_seq_length)
     opened = open_stage(args, identity, replace_other)
     if opened.finished:
         announce(f"{args.output_dir}: this run is finished; nothing was done again")
         return opened.finished["metrics"]
 
-    rows = _load_rows(flags, source, validation, tokenizer, max_seq_length, num_special)
+    texts = pairs.texts_to_learn() if pairs else ()
+    data = load_data(flags, source, validation, general, tokenizer, max_seq_length, num_special, texts)
     if args.should_log:
-        announce(*describe(rows.accounting))
-    model = _model(flags.model, config, args.seed)
-    build = functools.partial(_trainer, model, flags, tokenizer, rows)
+        announce(*describe_data(data))
+    model = load_masked_lm(flags.model, config, args.seed)
+    base = BaseWeights(model)
+    probe = [build_probe(pairs, tokenizer, max_seq_length)] if pairs and pairs.probe_metric else []
+    build = functools.partial(build_trainer, model, base, flags, tokenizer, data, probe)
     if corpus.dry_run:
         return dry_run(args, build, _preview)
     record = {
@@ -113,14 +115,46 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         "max_seq_length": max_seq_length,
         "masking": flags.masking.given(),
         "aids": flags.layers.given(),
-        "corpus": rows.accounting,
+        "forgetting": flags.forgetting.given(),
+        **({"task": describe_task(pairs, flags.task)} if pairs else {}),
+        **data.accounting,
     }
     begin_stage(args, record, opened)
     trainer = build()
     push_saves(trainer, record)
     args.eval_on_start = args.do_eval and args.do_train and opened.checkpoint is None
-    metrics = train_and_evaluate(trainer, opened.checkpoint)
+    look = functools.partial(look_at, trainer, data.rows.train_store) if _is_looked_at(args) else None
+    before = look() if look else None
+    metrics = _train(trainer, opened.checkpoint, base, flags.forgetting.merge_alpha)
+    if look:
+        metrics |= compare_looks(before, look())
     finish_stage(trainer, record, metrics)
+    if args.should_save and args.do_train:
+        write_page(Path(args.output_dir), metrics)
+    return metrics
+
+
+def _is_looked_at(args: MlmTrainingArguments) -> bool:
+    """Whether masked tokens are looked at before and after; sharded weights are not whole."""
+    return args.do_train and args.do_eval and args.report_slices and not (args.fsdp or args.deepspeed)
+
+
+def _train(
+    trainer: StageTrainer, checkpoint: str | None, base: BaseWeights, merge_alpha: Sequence[float] | None
+) -> dict[str, Any]:
+    """Train, put the weights between base and adapted where that was asked for, and tell how far they have moved."""
+    merged: dict[str, Any] = {}
+
+    def settle(trained: StageTrainer) -> bool:
+        if merge_alpha:
+            merged.update(merge(trained, base, merge_alpha))
+        return bool(merged)
+
+    metrics = train_and_evaluate(trainer, checkpoint, settle)
+    if merged:
+        metrics["merge"] = merged
+    if trainer.args.do_train:
+        metrics["weight_movement"] = base.movement(trainer.model)
     return metrics
 
 
@@ -158,43 +192,11 @@ def _config(flags: MlmFlags, tokenizer: PreTrainedTokenizerFast) -> PreTrainedCo
     return load_named_config(flags.model)
 
 
-def _load_rows(
-    flags: MlmFlags,
-    source: Source,
-    validation: Source | None,
-    tokenizer: PreTrainedTokenizerFast,
-    max_seq_length: int,
-    num_special: int,
-) -> CorpusRows:
-    args = flags.training
-    with args.main_process_first(desc="tokenizing the corpus"):
-        return load_rows(
-            source,
-            validation,
-            tokenizer,
-            max_seq_length=max_seq_length,
-            num_special=num_special,
-            seed=args.seed,
-            chinese=build_chinese_words(flags.masking),
-            quiet=bool(args.disable_tqdm) or not args.should_log,
-        )
-
-
-def _model(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> nn.Module:
-    """The model with its pooler, or a new one."""
-    name = model_args.model_name_or_path
-    if not name:
-        return build_masked_lm(config, seed)
-    torch.manual_seed(seed)  # a checkpoint may lack the head, whose new weights are then drawn
-    model = load_model(AutoModelForMaskedLM, name, config, **model_args.hub())
-    carry_pooler(model, name, **model_args.hub())
-    return model
-
-
 def _identity(
     flags: MlmFlags,
     source: Source,
     validation: Source | None,
+    general: Source | None,
     tokenizer: PreTrainedTokenizerFast,
     max_seq_length: int,
 ) -> dict[str, Any]:
@@ -211,35 +213,13 @@ def _identity(
         "max_train_samples": corpus.max_train_samples,
         "max_eval_samples": corpus.max_eval_samples,
         "do_eval": args.do_eval,
+        **({"stop_by": args.stop_by, "patience": args.patience} if args.stop_by else {}),
         **masking_identity(flags.masking),
+        **flags.forgetting.given(),
+        **({"replay_file": general.fingerprint()} if general else {}),
+        **task_identity(flags.task),
         **flags.layers.given(),
     }
-
-
-def _trainer(model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFast, rows: CorpusRows) -> StageTrainer:
-    args, affixes = flags.training, special_affixes(tokenizer)
-    flat = bind_sparse_forward(model, flags.model.attention_probs_dropout_prob or 0.0, stock_reason(args))
-    probability, epochs = flags.corpus.mlm_probability, training_epochs(args, len(rows.train))
-    training, evaluation = build_masking(flags.masking, tokenizer, probability, args.seed, epochs)
-
-    def masked(store: TokenStore, part: Rows, masking: Masking, with_rows: bool) -> MaskedRows:
-        return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, flat=flat, with_rows=with_rows)
-
-    def score_batch(scored_model: nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-        labels, row, row_of_label = (batch.pop(name) for name in ("labels", "rows", "row_of_label"))
-        return score_rows(scored_model(**batch), labels, row, row_of_label, loss_only=args.prediction_loss_only)
-
-    return StageTrainer(
-        model=model,
-        args=args,
-        train_dataset=masked(rows.train_store, rows.train, training, with_rows=False),
-        eval_dataset=masked(rows.validation_store, rows.validation, evaluation, with_rows=True),
-        processing_class=tokenizer,
-        compute_loss_func=masked_lm_loss,
-        score_batch=score_batch,
-        row_metrics=perplexity_metrics,
-        **add_aids(model, args, flags.layers),
-    )
 
 
 def _preview(trainer: StageTrainer) -> list[str]:
@@ -250,9 +230,17 @@ def _preview(trainer: StageTrainer) -> list[str]:
 
 
 def _print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
-    before, after = metrics.get("before", {}).get("eval_perplexity"), metrics.get("eval_perplexity")
+    if metrics.get("merge", {}).get("sweep"):
+        announce("between the base (0) and the adapted encoder (1):", merge_table(metrics["merge"]))
+    for name, what in (("eval_perplexity", "the validation documents"), ("eval_general_perplexity", "general text")):
+        before, after = metrics.get("before", {}).get(name), metrics.get(name)
+        if before and after:
+            announce(f"perplexity of {what}: {before:,.2f} before, {after:,.2f} after")
+        elif after:
+            announce(f"perplexity of {what}: {after:,.2f}")
+    before, after = metrics.get("before", {}).get("eval_probe"), metrics.get("eval_probe")
     if before and after:
-        announce(f"perplexity of the validation documents: {before:,.2f} before, {after:,.2f} after")
-    elif after:
-        announce(f"perplexity of the validation documents: {after:,.2f}")
-    announce(f"written to {output_dir}: the model, run.json, log_history.json, history.png")
+        announce(f"probe, the encoder's own ranking of the validation pairs: {before:.3f} before, {after:.3f} after")
+    if "slices" in metrics:
+        announce(slices_table(metrics["slices"], format_table))
+    announce(f"written to {output_dir}: the model, run.json, log_history.json, history.png, {PAGE_NAME}")

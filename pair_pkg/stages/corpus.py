@@ -1,7 +1,7 @@
 """From what the user calls the corpus to rows of tokens on disk."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from pair_pkg.data.corpus import (
     read_documents,
 )
 from pair_pkg.data.files import expand_paths
+from pair_pkg.data.held_out import HeldOutTexts, drop_held_out
+from pair_pkg.data.near_duplicates import drop_near_duplicates
 from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed, split_documents
 from pair_pkg.data.tokens import TokenStore, load_or_build_store
 from pair_pkg.errors import InputError
@@ -39,6 +41,7 @@ class Source:
     files: tuple[Path, ...] = ()
     split: str = "train"
     token: str | None = field(default=None, repr=False)
+    held_out: HeldOutTexts | None = None  # cut out of its documents
 
     @property
     def name(self) -> str:
@@ -53,7 +56,8 @@ class Source:
             if self.files
             else [hub_version(corpus.dataset_name, corpus.dataset_config_name, self.token), self.split]
         )
-        return fingerprint([content, [path.suffix for path in self.files], settings])
+        filters = [corpus.near_duplicates, self.held_out and self.held_out.fingerprint]
+        return fingerprint([content, [path.suffix for path in self.files], settings, *filter(None, filters)])
 
     def documents(self, audit: CorpusAudit) -> Iterator[Document]:
         """The cleaned documents, counted into ``audit``. Raises ``InputError`` after the last where none was left."""
@@ -74,7 +78,12 @@ class Source:
                 corpus.streaming,
                 self.token,
             )
-        yield from clean_documents(read, audit, drop_duplicates=not corpus.keep_duplicates)
+        documents = clean_documents(read, audit, drop_duplicates=not corpus.keep_duplicates)
+        if corpus.near_duplicates is not None:
+            documents = drop_near_duplicates(documents, corpus.near_duplicates, audit)
+        if self.held_out is not None:
+            documents = drop_held_out(documents, self.held_out, audit)
+        yield from documents
         if audit.documents_kept == 0:
             raise InputError(f"{self.name}: no text is left of {audit.documents_read:,} documents; check the corpus")
 
@@ -100,10 +109,10 @@ class Source:
         return store
 
 
-def training_source(corpus: CorpusArguments, token: str | None) -> Source:
-    """The corpus to train on; ``token`` opens a private data set on the Hub."""
+def training_source(corpus: CorpusArguments, token: str | None, held_out: HeldOutTexts | None = None) -> Source:
+    """The corpus to train on, without ``held_out``; ``token`` opens a private data set on the Hub."""
     files = tuple(expand_paths(corpus.train_file, CORPUS_SUFFIXES)) if corpus.train_file else ()
-    return Source(corpus, files, token=token)
+    return Source(corpus, files, token=token, held_out=held_out)
 
 
 def validation_source(corpus: CorpusArguments, token: str | None) -> Source | None:
@@ -136,8 +145,12 @@ def load_rows(
     seed: int,
     quiet: bool,
     chinese: ChineseWords | None = None,
+    select: Callable[[TokenStore, np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> CorpusRows:
-    """Tokenize, split by document and cut into rows. Raises ``InputError`` where one side is left empty."""
+    """Tokenize, split by document and cut into rows; ``select`` says which windows to train on, all without it.
+
+    Raises ``InputError`` where one side is left empty.
+    """
     corpus = train.corpus
     store = train.store(tokenizer, chinese, quiet)
     if validation is None:
@@ -148,19 +161,24 @@ def load_rows(
         validation_store = validation.store(tokenizer, chinese, quiet)
         documents, held_out = np.arange(store.num_documents), np.arange(validation_store.num_documents)
 
-    def rows_of(token_store: TokenStore, chosen: np.ndarray) -> Rows:
+    def rows_of(token_store: TokenStore, chosen: np.ndarray, select: Any = None) -> Rows:
         starts, lengths = cut_windows(token_store.offsets, chosen, max_seq_length - num_special)
+        if select is not None and len(starts):
+            near = select(token_store, starts, lengths)
+            starts, lengths = starts[near], lengths[near]
         if corpus.line_by_line:
             return rows_line_by_line(starts, lengths)
         return rows_packed(starts, lengths, num_special, max_seq_length)
 
-    train_rows, validation_rows = rows_of(store, documents), rows_of(validation_store, held_out)
+    train_rows, validation_rows = rows_of(store, documents, select), rows_of(validation_store, held_out)
     if not len(train_rows) or not len(validation_rows):
         raise InputError(
             f"{train.name}: {store.num_documents} documents are too few to train and to validate; "
             "give --validation_file, or a corpus of two documents or more"
         )
-    accounting = _account(store, validation_store, train_rows, validation_rows, num_special, max_seq_length)
+    accounting = _account(
+        store, validation_store, train_rows, validation_rows, num_special, max_seq_length, select is not None
+    )
     limited = train_rows.sample(corpus.max_train_samples or len(train_rows), seed)
     limited_validation = validation_rows.sample(corpus.max_eval_samples or len(validation_rows), seed)
     return CorpusRows(store, limited, validation_store, limited_validation, accounting)
@@ -173,17 +191,20 @@ def _account(
     validation: Rows,
     num_special: int,
     max_seq_length: int,
+    selected: bool,
 ) -> dict[str, Any]:
     """Counts of a corpus, which must add up: no token is dropped, none counted twice."""
     total = store.num_tokens + (validation_store.num_tokens if validation_store is not store else 0)
-    assert train.num_tokens + validation.num_tokens == total, "a token was lost or counted twice"
+    unselected = total - train.num_tokens - validation.num_tokens
+    assert unselected == 0 or (selected and unselected > 0), "a token was lost or counted twice"
     inputs = train.num_tokens + num_special * len(train.starts)
     reading = store.accounting if validation_store is store else {
-        name: store.accounting[name] + validation_store.accounting[name] for name in store.accounting
+        name: store.accounting[name] + validation_store.accounting.get(name, 0) for name in store.accounting
     }  # fmt: skip
     return {
         **reading,
         "unknown_fraction": reading["unknown_tokens"] / max(total, 1),
+        **({"unselected_tokens": unselected} if selected else {}),
         "train_tokens": train.num_tokens,
         "validation_tokens": validation.num_tokens,
         "train_rows": len(train),
@@ -193,9 +214,18 @@ def _account(
     }
 
 
-def describe(accounting: dict[str, Any]) -> Sequence[str]:
+def describe(accounting: dict[str, Any]) -> list[str]:
     """The accounting in words, a line each."""
     a = accounting
+    found = [
+        f"{a[name]:,} {what}"
+        for name, what in (
+            ("near_duplicates", "near duplicates dropped"),
+            ("held_out_texts", "texts of validation or test pairs cut out"),
+            ("unselected_tokens", "tokens of passages that are far from the task left out"),
+        )
+        if a.get(name)
+    ]
     return [
         f"documents: {a['documents_read']:,} read, {a['empty']:,} empty, {a['duplicates']:,} exact duplicates dropped, "
         f"{a['documents_kept']:,} kept ({a['characters']:,} characters)",
@@ -203,4 +233,5 @@ def describe(accounting: dict[str, Any]) -> Sequence[str]:
         f"{a['unknown_fraction']:.2%} unknown",
         f"rows: {a['train_rows']:,} to train on, {a['validation_rows']:,} to validate on; "
         f"{a['row_fill_fraction']:.1%} of the places filled",
+        *(["; ".join(found)] if found else []),
     ]

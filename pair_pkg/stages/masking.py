@@ -13,7 +13,7 @@ from pair_pkg.errors import InputError
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.mlm.terms import tokenize_terms
 from pair_pkg.mlm.units import TOKEN
-from pair_pkg.records import fingerprint_files
+from pair_pkg.records import fingerprint
 from pair_pkg.stages.arguments.masking import MaskingArguments
 
 logger = logging.getLogger("pair_pkg")
@@ -22,7 +22,8 @@ logger = logging.getLogger("pair_pkg")
 def masking_identity(flags: MaskingArguments) -> dict[str, Any]:
     """What of the flags decides on the masks: files by their content."""
     files = {"word_dictionary": flags.word_dictionary, "term_list": flags.term_list}
-    return flags.given() | {name: fingerprint_files([path]) for name, path in files.items() if path}
+    words = {name: fingerprint(read_words(path, f"--{name}")) for name, path in files.items() if path}
+    return flags.given() | words
 
 
 def build_chinese_words(flags: MaskingArguments) -> ChineseWords | None:

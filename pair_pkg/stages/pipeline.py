@@ -30,6 +30,7 @@ from pair_pkg.stages.recipes import read_keys, read_seeds, section_words
 from pair_pkg.stages.report import REPORT_NAME, write_report
 from pair_pkg.stages.run_folders import ADAPTED, ADAPTED_DIR, BASE, RESULTS_NAME
 from pair_pkg.stages.seed_runs import seed_dir
+from pair_pkg.stages.task_pairs import task_words
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 
 RESAMPLES = 10_000
@@ -84,8 +85,8 @@ def read_recipe(
 
 def check_recipe(path: str, recipe: Recipe) -> None:
     """Refuse now what stage 2 would refuse only after the hours of stage 1. Raises ``InputError``."""
-    mlm_flags = adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
     flags = finetune.parse(_pair_words(recipe, recipe.base_model, BASE), f"{path}: pairs")
+    mlm_flags = adapt.parse(_mlm_words(recipe), place=f"{path}: mlm")
     if mlm_flags.training.push_to_hub or flags.training.push_to_hub:
         raise InputError(f"{path}: push_to_hub: several models come out; push one by `python -m pair_pkg push`")
     data = load_splits(flags.pairs, positives_suffice=flags.architecture.positives_suffice)
@@ -160,7 +161,12 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
 
 
 def _mlm_words(recipe: Recipe) -> list[str]:
-    return [*recipe.mlm, f"--model_name_or_path={recipe.base_model}", f"--output_dir={recipe.output_dir / ADAPTED_DIR}"]
+    """The flags of stage 1, which is told of stage 2's pairs: for its probe, and to keep held-out texts apart."""
+    fixed = [f"--model_name_or_path={recipe.base_model}", f"--output_dir={recipe.output_dir / ADAPTED_DIR}"]
+    if any(word.partition("=")[0] in ("--pair_file", "--select_by") for word in recipe.mlm):
+        return [*recipe.mlm, *fixed]
+    flags = finetune.parse(_pair_words(recipe, recipe.base_model, BASE))
+    return [*recipe.mlm, *task_words(flags.pairs), *fixed]
 
 
 def _pair_words(recipe: Recipe, model: str, name: str) -> list[str]:

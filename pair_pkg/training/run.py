@@ -1,5 +1,6 @@
 """Training and evaluation as a stage runs them, and what a finished run leaves in its folder."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,35 @@ from pair_pkg.training.trainer import StageTrainer
 HISTORY_NAME = "log_history.json"
 
 
-def train_and_evaluate(trainer: StageTrainer, checkpoint: str | None) -> dict[str, Any]:
+def train_and_evaluate(
+    trainer: StageTrainer, checkpoint: str | None, settle: Callable[[StageTrainer], bool] | None = None
+) -> dict[str, Any]:
     """Train and evaluate as the arguments say: metrics before the first step (``before``) and of the result.
 
-    A continued run finds the metrics before the first step in its log history.
+    A continued run finds the metrics before the first step in its log history. ``settle`` may change the trained
+    weights before they are saved, and says whether it did.
     """
     args = trainer.args
     metrics: dict[str, Any] = {}
+    changed = False
     if args.do_train:
         result = trainer.train(resume_from_checkpoint=checkpoint)
         metrics |= {name: value for name, value in result.metrics.items() if name.startswith("train_")}
+        changed = settle is not None and settle(trainer)
         trainer.save_model()
     evaluations = [entry for entry in trainer.state.log_history if "eval_loss" in entry]
     if args.do_eval:
         if evaluations and evaluations[0]["step"] == 0:
             metrics["before"] = _eval_metrics(evaluations[0])
-        fresh = evaluations and evaluations[-1]["step"] == trainer.state.global_step
-        metrics |= _eval_metrics(evaluations[-1] if fresh else trainer.evaluate())
+        fresh = [entry for entry in evaluations if entry["step"] == _step_of_result(trainer)]
+        metrics |= _eval_metrics(fresh[-1] if fresh and not changed else trainer.evaluate())
     return metrics
+
+
+def _step_of_result(trainer: StageTrainer) -> int:
+    """The step whose weights the model has: the last one, or that of the best checkpoint."""
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    return trainer.state.global_step if best is None else best
 
 
 def finish_run(trainer: StageTrainer, record: dict[str, Any], metrics: dict[str, Any]) -> dict[str, Any]:

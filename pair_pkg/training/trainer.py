@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
 RowMetrics = Callable[[dict[str, np.ndarray]], dict[str, Any]]
+SideMetrics = Callable[["StageTrainer"], dict[str, float]]
 DivideGroups = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 MAX_NORM_BATCHES = 200  # of training rows that tell an averaged model's norm its statistics
 
@@ -37,6 +38,8 @@ class StageTrainer(Trainer):
     number of processes can change a metric. Evaluation runs in ``eval`` mode, without gradients, and leaves the
     random state as it was.
 
+    ``side_metrics`` measure what else an evaluation tells, on every process alike; their names are their own.
+
     What is added to plain training is composed, not subclassed: ``adversary`` runs a step's passes, ``weights`` says
     what is evaluated, saved and kept, and ``divide_groups`` divides the optimizer's parameter groups.
     """
@@ -49,6 +52,7 @@ class StageTrainer(Trainer):
         adversary: AdversarialEmbeddings | None = None,
         weights: ResultWeights | None = None,
         divide_groups: DivideGroups | None = None,
+        side_metrics: Sequence[SideMetrics] = (),
         **settings: Any,
     ):
         super().__init__(**settings)
@@ -59,6 +63,7 @@ class StageTrainer(Trainer):
         self.weights.attach(self._forwards)
         self.add_callback(self.weights)
         self.divide_groups = divide_groups
+        self.side_metrics = side_metrics
         self.energy = EnergyMeter()
         self.add_callback(self.energy)
         self.num_encoder_parameters = self.model.num_parameters(exclude_embeddings=True)
@@ -168,13 +173,21 @@ class StageTrainer(Trainer):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
-        columns = self.score_dataset(dataloader)
-        numbers = {name: value for name, value in self.row_metrics(columns).items() if isinstance(value, int | float)}
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in numbers.items()}
-        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(columns["row"]))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure(dataloader).items()}
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(dataloader.dataset))
 
-    def score_dataset(self, dataloader: DataLoader, full_precision: bool = False) -> dict[str, np.ndarray]:
-        """The columns of ``score_batch`` over all rows and processes, in the order of the rows.
+    def measure(self, dataloader: DataLoader) -> dict[str, float]:
+        """The metrics of the model as it is, those of ``side_metrics`` among them; nothing is logged."""
+        metrics = self.row_metrics(self.score_dataset(dataloader))
+        numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+        for measure in self.side_metrics:
+            numbers |= measure(self)
+        return numbers
+
+    def score_dataset(
+        self, dataloader: DataLoader, full_precision: bool = False, score_batch: ScoreBatch | None = None
+    ) -> dict[str, np.ndarray]:
+        """The columns of ``score_batch`` (its own by default) over all rows and processes, in the order of the rows.
 
         ``full_precision`` (after training) multiplies in float32, as whoever loads the saved weights does.
         """
@@ -185,7 +198,7 @@ class StageTrainer(Trainer):
         precision = self._own_forward() if full_precision else self.accelerator.autocast()
         with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), precision:
             for batch in dataloader:
-                columns = self.score_batch(model, self._prepare_inputs(batch))
+                columns = (score_batch or self.score_batch)(model, self._prepare_inputs(batch))
                 scored.append(
                     {
                         name: values.float().cpu().numpy() if values.dtype == torch.bfloat16 else values.cpu().numpy()

@@ -95,7 +95,7 @@ def test_units_have_as_many_words_as_their_shares_say(mode):
     is_row_start = np.zeros(words, dtype=bool)
     is_row_start[0] = True
     starts = unit_starts(
-        mode, np.arange(words), is_row_start, np.ones(words, bool), lambda p: masking()._uniform(4, 0, p)
+        mode, np.arange(words), is_row_start, np.ones(words, bool), 0.15, lambda p: masking()._uniform(4, 0, p)
     )
     shares = np.bincount(np.diff(starts))[1:] / (len(starts) - 1)
     np.testing.assert_allclose(shares, UNIT_WORDS[mode], atol=0.005)
@@ -110,11 +110,14 @@ def test_units_end_with_a_stretch_of_text():
     """Tokens 0 to 2 | 10 to 12 of one row, then another row: no unit goes on over a gap or a row's end."""
     positions = np.array([0, 1, 2, 10, 11, 12, 13, 14])
     is_row_start = np.array([1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
-    starts = unit_starts(SPAN, positions, is_row_start, np.ones(8, bool), lambda places: np.full(len(places), 0.99))
+    longest = lambda places: np.full(len(places), 0.99)  # noqa: E731
+    starts = unit_starts(SPAN, positions, is_row_start, np.ones(8, bool), 1.0, longest)
     assert starts.tolist() == [0, 3, 6]
+    starts = unit_starts(SPAN, positions, is_row_start, np.ones(8, bool), np.array([0.4, 0.9]), longest)
+    assert starts.tolist() == [0, 2, 3, 5, 6, 7]  # no more than two of six words, and one of two
     # a window that begins inside a word begins a unit all the same
     middle = np.array([1, 0, 0, 0, 0, 1, 0, 1], dtype=bool)
-    assert unit_starts(WHOLE_WORD, positions, is_row_start, middle, None).tolist() == [0, 3, 5, 6, 7]
+    assert unit_starts(WHOLE_WORD, positions, is_row_start, middle, 0.15, None).tolist() == [0, 3, 5, 6, 7]
 
 
 @pytest.mark.parametrize("mode", MODES)

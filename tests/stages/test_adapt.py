@@ -310,3 +310,25 @@ def test_a_run_of_spans_with_a_falling_rate_continues_to_the_bit(mlm_words, tmp_
     write_record(broken, {**read_record(broken), "status": "running"})
     adapt.main(mlm_words(broken, *flags))
     assert (broken / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+# What it did to the model.
+
+
+def test_the_page_tells_slices_guesses_and_movement(mlm_words, tmp_path, capsys):
+    terms = tmp_path / "terms.txt"
+    terms.write_text("pump\nvalve\n滤网\n", encoding="utf-8")
+    out = tmp_path / "out"
+    flags = ["--num_train_epochs=4", "--learning_rate=1e-2", "--eval_steps=100", f"--term_list={terms}"]
+    metrics = adapt.main(mlm_words(out, *flags, "--prediction_loss_only=false"))
+    base, adapted = metrics["slices"]["base"], metrics["slices"]["adapted"]
+    assert adapted["all"]["tokens"] == metrics["eval_predicted_tokens"] == base["all"]["tokens"]
+    assert adapted["all"]["accuracy_at_1"] == pytest.approx(metrics["eval_accuracy"], abs=1e-3)
+    assert adapted["all"]["accuracy_at_5"] > base["all"]["accuracy_at_5"]
+    assert 0 < adapted["domain terms"]["tokens"] < adapted["all"]["tokens"]
+    page = (out / "adaptation.md").read_text(encoding="utf-8")
+    assert "| domain terms |" in page and "| layer 2 |" in page and "____" in page
+    assert metrics["fill_mask"] == read_record(out)["metrics"]["fill_mask"]
+    assert "domain terms" in capsys.readouterr().out
+    adapt.main(mlm_words(tmp_path / "without", *TRAINED, "--no_report_slices"))
+    assert "slices" not in read_record(tmp_path / "without")["metrics"]

@@ -41,9 +41,9 @@ def trained(monkeypatch):
     for stage in (adapt, finetune):
         original = stage.train_and_evaluate
 
-        def record(trainer, checkpoint, original=original):
+        def record(trainer, *rest, original=original):
             folders.append(trainer.args.output_dir.split("/out/", 1)[-1])
-            return original(trainer, checkpoint)
+            return original(trainer, *rest)
 
         monkeypatch.setattr(stage, "train_and_evaluate", record)
     return folders

@@ -12,7 +12,7 @@ from transformers import TrainerCallback
 
 from pair_pkg.errors import EXIT_INTERRUPTED, InputError, run_door
 from pair_pkg.records import read_record
-from pair_pkg.stages import adapt
+from pair_pkg.stages import adapt, mlm_trainer
 from pair_pkg.training.checkpoints import FINISHED, RUNNING, Opened, begin_run, newest_checkpoint, open_run
 from pair_pkg.training.trainer import StageTrainer
 
@@ -135,7 +135,7 @@ def run(mlm_words, tmp_path, monkeypatch):
 
     def run_stage(name, *flags, interrupt=None):
         callbacks = [] if interrupt is None else [Interrupt(interrupt)]
-        monkeypatch.setattr(adapt, "StageTrainer", functools.partial(StageTrainer, callbacks=callbacks))
+        monkeypatch.setattr(mlm_trainer, "StageTrainer", functools.partial(StageTrainer, callbacks=callbacks))
         settings = ("--max_train_samples=40", "--num_train_epochs=3", "--save_strategy=steps", "--save_steps=4",
                     "--learning_rate=1e-3", "--eval_steps=3", "--attention_probs_dropout_prob=0.1")  # fmt: skip
         return run_door(adapt.main, mlm_words(tmp_path / name, *settings, *flags))

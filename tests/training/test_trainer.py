@@ -21,7 +21,7 @@ from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
 from pair_pkg.mlm.masking import Masking
-from pair_pkg.stages import adapt
+from pair_pkg.stages import adapt, mlm_trainer
 from pair_pkg.training.checkpoints import newest_checkpoint
 from pair_pkg.training.trainer import StageTrainer, count_tokens
 
@@ -235,7 +235,7 @@ class Poison(TrainerCallback):
 def test_a_non_finite_step_stops_and_the_checkpoint_before_stands(
     mlm_words, tmp_path, monkeypatch, capsys, what, message
 ):
-    monkeypatch.setattr(adapt, "StageTrainer", functools.partial(StageTrainer, callbacks=[Poison(3, what)]))
+    monkeypatch.setattr(mlm_trainer, "StageTrainer", functools.partial(StageTrainer, callbacks=[Poison(3, what)]))
     words = mlm_words(tmp_path / "out", "--max_steps=6", "--save_strategy=steps", "--save_steps=2", "--eval_steps=100")
     assert run_door(adapt.main, words) == EXIT_FAILED
     lines = capsys.readouterr().err.strip().splitlines()

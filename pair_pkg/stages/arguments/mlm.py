@@ -5,9 +5,18 @@ from typing import NamedTuple
 
 from pair_pkg.errors import InputError
 from pair_pkg.stages.arguments.aids import LayerArguments
+from pair_pkg.stages.arguments.forgetting import ForgettingArguments
 from pair_pkg.stages.arguments.masking import MaskingArguments
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
+from pair_pkg.stages.arguments.task import TaskArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
+
+STOP_RULES = {  # of each the last one says which checkpoint is best
+    "perplexity": {"eval_loss": False},
+    "probe": {"eval_probe": True},
+    "both": {"eval_loss": False, "eval_probe": True},
+}
+DEFAULT_PATIENCE = 3
 
 
 @dataclass
@@ -38,6 +47,13 @@ class CorpusArguments:
     )  # fmt: skip
     keep_duplicates: bool = field(
         default=False, metadata={"help": "keep exact duplicates of a document; dropped by default, they are memorized"}
+    )
+    near_duplicates: float | None = field(
+        default=None,
+        metadata={
+            "help": "drop documents that share this part of their three-word (Chinese: three-character) runs with one "
+            "before them, by MinHash, such as 0.8 (Lee et al., 2022); unset: none, for templates of a domain look alike"
+        },
     )
     validation_split_percentage: float = field(
         default=5, metadata={"help": "share of the documents drawn for validation, in percent, 0 < p < 100"}
@@ -77,6 +93,8 @@ class CorpusArguments:
         refuse_below(self, max_train_samples=1, max_eval_samples=1)
         if not 0 < self.mlm_probability < 1:
             raise InputError(f"--mlm_probability {self.mlm_probability} is no share; give 0 < p < 1, such as 0.15")
+        if self.near_duplicates is not None and not 0 < self.near_duplicates < 1:
+            raise InputError(f"--near_duplicates {self.near_duplicates} is no share; give 0 < share < 1, such as 0.8")
         if not 0 < self.validation_split_percentage < 100:
             raise InputError(
                 f"--validation_split_percentage {self.validation_split_percentage} is no share; give 0 < p < 100"
@@ -94,12 +112,53 @@ class MlmTrainingArguments(StageTrainingArguments):
         default=True, metadata={"help": "loss and perplexity only; false: accuracy of the predicted tokens too"}
     )
 
+    report_slices: bool = field(
+        default=True,
+        metadata={
+            "help": "look at masked tokens by frequency and of --term_list before and after, in adaptation.md; costs "
+            "two evaluations"
+        },
+    )
+    stop_by: str | None = field(
+        default=None,
+        metadata={
+            "help": "the result is the best checkpoint by the validation perplexity, or by the probe of --pair_file, "
+            "and training ends after --patience evaluations without a gain; both: where neither has gained, and the "
+            "best is the probe's; a checkpoint is saved at each evaluation; unset: the last weights",
+            "choices": list(STOP_RULES),
+        },
+    )
+    patience: int | None = field(
+        default=None,
+        metadata={"help": "evaluations without a gain that end a run of --stop_by; unset: 3, so that one dip does not"},
+    )
+
     def __post_init__(self) -> None:
         if not (self.do_train or self.do_eval):
             self.do_train = self.do_eval = True
         if not self.do_eval:
             self.eval_strategy = "no"
+        refuse_below(self, patience=1)
+        if self.patience is not None and self.stop_by is None:
+            raise InputError("--patience is for --stop_by; give it, or leave --patience out")
+        if self.stop_by is not None:
+            self._keep_the_best()
         super().__post_init__()
+
+    def stop_metrics(self) -> dict[str, bool]:
+        """The metrics that a run is stopped by, and of each whether higher is better."""
+        return STOP_RULES[self.stop_by]
+
+    def _keep_the_best(self) -> None:
+        """Save a checkpoint at each evaluation, and load the best at the end, by the library's own arguments."""
+        if self.eval_strategy == "no":
+            raise InputError("--stop_by asks the evaluations; give --eval_strategy steps or epoch, and --do_eval")
+        if self.metric_for_best_model is not None:
+            raise InputError("--stop_by chooses the metric of the best model; leave out --metric_for_best_model")
+        self.load_best_model_at_end = True
+        self.save_strategy = self.eval_strategy
+        self.save_steps = self.eval_steps or self.logging_steps
+        self.metric_for_best_model, self.greater_is_better = list(self.stop_metrics().items())[-1]
 
 
 class MlmFlags(NamedTuple):
@@ -109,5 +168,7 @@ class MlmFlags(NamedTuple):
     model: ModelArguments
     scratch: ScratchArguments
     masking: MaskingArguments
+    forgetting: ForgettingArguments
+    task: TaskArguments
     layers: LayerArguments
     training: MlmTrainingArguments

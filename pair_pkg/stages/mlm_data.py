@@ -1,0 +1,132 @@
+"""What stage 1 reads: rows of the corpus, and general text beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from pair_pkg.data.chinese import ChineseWords
+from pair_pkg.data.corpus import CORPUS_SUFFIXES
+from pair_pkg.data.files import expand_paths
+from pair_pkg.data.mixture import Part, mix, quota_of
+from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed
+from pair_pkg.data.tokens import TokenStore, tokenize_in_memory, tokenizer_fingerprint
+from pair_pkg.records import fingerprint, fingerprint_model
+from pair_pkg.stages.arguments.mlm import CorpusArguments, MlmFlags
+from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows
+from pair_pkg.stages.masking import build_chinese_words
+from pair_pkg.stages.selection import Select, build_selection
+
+
+@dataclass(frozen=True)
+class MlmData:
+    """The corpus's rows, general ones where there are some, and what is trained on: rows of both."""
+
+    rows: CorpusRows
+    general: CorpusRows | None
+    quotas: dict[str, int]  # rows beside the corpus's that an epoch takes
+    train_store: TokenStore
+    train: Rows
+
+    @property
+    def accounting(self) -> dict[str, Any]:
+        """Counts for the record."""
+        general = {"general": self.general.accounting} if self.general else {}
+        return {"corpus": self.rows.accounting | {"mixed_rows": self.quotas}, **general}
+
+
+def general_source(flags: MlmFlags) -> Source | None:
+    """The general text that is named, not read; its columns and its encoding are found anew."""
+    if not flags.forgetting.replay_file:
+        return None
+    files = tuple(expand_paths(flags.forgetting.replay_file, CORPUS_SUFFIXES))
+    corpus: CorpusArguments = replace(
+        flags.corpus,
+        train_file=flags.forgetting.replay_file,
+        dataset_name=None,
+        text_column=None,
+        encoding=None,
+        document_per="auto",
+        max_train_samples=None,
+    )
+    return Source(corpus, files)
+
+
+def load_data(
+    flags: MlmFlags,
+    source: Source,
+    validation: Source | None,
+    general: Source | None,
+    tokenizer: PreTrainedTokenizerFast,
+    max_seq_length: int,
+    num_special: int,
+    texts: Sequence[str] = (),
+) -> MlmData:
+    """Tokenize what is named, cut it into rows, and mix those to train on. Raises ``InputError``.
+
+    ``texts`` are the task's sentences that may be learnt, for what the flags do with them.
+    """
+    args = flags.training
+    chinese = build_chinese_words(flags.masking)
+
+    shape = {"max_seq_length": max_seq_length, "num_special": num_special}
+    select = None
+    if flags.task.select_top is not None:
+        model = fingerprint_model(flags.model.model_name_or_path)
+        identity = fingerprint([model, tokenizer_fingerprint(tokenizer), source.fingerprint()])
+        cache_dir = flags.corpus.token_cache_dir
+        select = build_selection(
+            flags.model, args, tokenizer, texts, flags.task.select_top, max_seq_length, cache_dir, identity
+        )
+
+    def load(train: Source, held_out: Source | None, select: Select | None = None) -> CorpusRows:
+        quiet = bool(args.disable_tqdm) or not args.should_log
+        settings = {"seed": args.seed, "chinese": chinese, "select": select, "quiet": quiet}
+        return load_rows(train, held_out, tokenizer, **shape, **settings)
+
+    with args.main_process_first(desc="tokenizing the corpus"):
+        rows = load(source, validation, select)
+        beside = load(general, None) if general else None
+    parts = {}
+    if beside is not None and flags.forgetting.share:
+        quota = quota_of(flags.forgetting.share, len(rows.train))
+        parts["general"] = Part(beside.train_store, beside.train, quota)
+    if flags.task.include_pair_text:
+        parts["pair_text"] = _pair_text(texts, tokenizer, chinese, flags, len(rows.train), **shape)
+    mixed = mix(rows.train_store, rows.train, list(parts.values()), args.seed)
+    return MlmData(rows, beside, {name: part.quota for name, part in parts.items()}, *mixed)
+
+
+def _pair_text(
+    texts: Sequence[str],
+    tokenizer: PreTrainedTokenizerFast,
+    chinese: ChineseWords | None,
+    flags: MlmFlags,
+    num_own: int,
+    *,
+    max_seq_length: int,
+    num_special: int,
+) -> Part:
+    """The task's sentences as rows, a sentence a document."""
+    store = tokenize_in_memory(texts, tokenizer, chinese)
+    windows = cut_windows(store.offsets, np.arange(store.num_documents), max_seq_length - num_special)
+    line_by_line = flags.corpus.line_by_line
+    rows = rows_line_by_line(*windows) if line_by_line else rows_packed(*windows, num_special, max_seq_length)
+    share = flags.task.pair_text_share
+    return Part(store, rows, len(rows) if share is None else quota_of(share, num_own))
+
+
+def describe_data(data: MlmData) -> list[str]:
+    """The rows in words, a line each."""
+    lines = describe(data.rows.accounting)
+    if data.general is not None:
+        counts = data.general.accounting
+        lines.append(
+            f"general text: {counts['train_tokens']:,} tokens to replay, {counts['validation_tokens']:,} to validate on"
+        )
+    if data.quotas:
+        mixed = ", ".join(f"{quota:,} of {name.replace('_', ' ')}" for name, quota in data.quotas.items())
+        lines.append(f"rows that an epoch mixes in: {mixed}")
+    return lines

@@ -30,11 +30,22 @@ def parse_stage(stage):
 
 def parse_ablation(path, tmp_path):
     recipe = ablation.read_recipe(str(path), output_dir=str(tmp_path))
+    if recipe.mlm:
+        return parse_ablation_of_stage_1(recipe)
     assert list(recipe.variants)[0] == "plain" and len(recipe.variants) == 13
     parsed = [finetune.parse(recipe.words(name, 1)) for name in recipe.variants]
     assert all(flags.pairs.train_file for flags in parsed)
     aided = [flags for flags in parsed if flags.aids.given() or flags.layers.given()]
     assert len(aided) == 8  # the others change the pairs or the loss
+
+
+def parse_ablation_of_stage_1(recipe):
+    assert list(recipe.variants)[:2] == ["base", "plain"] and list(recipe.mlm) == list(recipe.variants)[1:]
+    parsed = {name: adapt.parse(recipe.mlm_words(name, 1)) for name in recipe.mlm}
+    assert all(flags.task.pair_file and flags.training.learning_rate > 0 for flags in parsed.values())
+    assert finetune.parse(recipe.words("merge", 1)).pairs.train_file
+    read = [flags.training.max_steps * flags.training.per_device_train_batch_size for flags in parsed.values()]
+    assert len(set(read)) == 1  # equal rows
 
 
 PARSERS = {

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -80,7 +81,8 @@ BAD = {
     "together": (
         {"variants": {"plain": {}, "b": {"lora_rank": 2, "freeze_layers": 1}}}, "--lora_rank freezes the encoder's",
     ),
-    "no such key": ({"mlm": {}}, "mlm is no key of this recipe"),
+    "no such key": ({"colour": {}}, "colour is no key of this recipe"),
+    "stage 1 from nowhere": ({"mlm": {}}, "mlm and base_model belong together"),
     "a seed twice": ({"seeds": [1, 1]}, "a seed stands twice"),
 }  # fmt: skip
 
@@ -102,3 +104,47 @@ def test_only_some_variants_and_the_plain_one(recipe, tmp_path):
     assert "--output_dir=elsewhere/b/seed-5" in found.words("b", 5)
     with pytest.raises(InputError, match="no variant 'c'; there are plain, a, b"):
         ablation.read_recipe(path, only=["c"])
+
+
+@pytest.fixture
+def mlm_recipe(recipe, tiny_bert, tiny_corpus, token_cache):
+    """``mlm_recipe(variants)`` writes a toy recipe that compares settings of stage 1."""
+
+    def write(variants, **changes):
+        shared = {"save_strategy": "no", "bf16": False, "use_cpu": True, "max_seq_length": 40, "max_steps": 2}
+        mlm = {"train_file": tiny_corpus, "token_cache_dir": token_cache, "line_by_line": True, **shared}
+        path = Path(recipe(variants, base_model=tiny_bert, mlm=mlm, **changes))
+        document = json.loads(path.read_text(encoding="utf-8"))
+        del document["pairs"]["model_name_or_path"]
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def test_settings_of_stage_1_start_stage_2_from_what_they_made(mlm_recipe, tmp_path, tiny_bert):
+    path = mlm_recipe({"base": None, "plain": {}, "words": {"masking": "whole_word"}})
+    found = ablation.read_recipe(path)
+    assert list(found.variants) == ["base", "plain", "words"] and list(found.mlm) == ["plain", "words"]
+    assert f"--model_name_or_path={tiny_bert}" in found.words("base", 1) and found.mlm_words("base", 1) is None
+    assert f"--model_name_or_path={tmp_path}/out/words/mlm-2" in found.words("words", 2)
+    words = found.mlm_words("words", 2)
+    assert "--masking=whole_word" in words and f"--output_dir={tmp_path}/out/words/mlm-2" in words
+    assert "--pair_file" in words and str(tmp_path / "pairs.csv") in words and "--seed=2" in words
+
+
+@pytest.mark.slow
+def test_stage_1_is_ablated_over_seeds_with_one_command(mlm_recipe, tmp_path):
+    path = mlm_recipe({"base": None, "plain": {}, "pulled": {"l2_sp": 0.1}})
+    results = ablation.main([path])
+    assert set(results["stage_1"]) == {"plain", "pulled"}
+    for seed in (1, 2):
+        record = read_record(tmp_path / "out" / "pulled" / f"mlm-{seed}")
+        assert record["forgetting"] == {"l2_sp": 0.1} and record["identity"]["seed"] == seed
+        model = read_record(tmp_path / "out" / "pulled" / f"seed-{seed}")["identity"]["model"]
+        assert model == str(tmp_path / "out" / "pulled" / f"mlm-{seed}")
+    probe = results["stage_1"]["plain"]["probe"]
+    assert len(probe["before"]) == len(probe["after"]) == 2
+    table = (tmp_path / "out" / "ablation.md").read_text()
+    assert "probe: before, after" in table and table.count("| pulled |") == 4
+    assert "minus_plain" in results["metrics"]["accuracy"]["plain"]  # against the base, which is first

@@ -92,6 +92,19 @@ def tokenize_in_memory(
     return TokenStore(ids, word_starts, np.concatenate([[0], np.cumsum(lengths)]), accounting)
 
 
+def join_pairs(texts: TokenStore, pairs: np.ndarray, middle: Sequence[int]) -> TokenStore:
+    """Pairs of documents (P, 2) as documents themselves, with the special tokens ``middle`` between the two."""
+    separator = np.array(middle, dtype=texts.ids.dtype)
+    ids, word_starts = [], []
+    for pair in pairs:
+        left, right = (slice(texts.offsets[number], texts.offsets[number + 1]) for number in pair)
+        ids.append(np.concatenate([texts.ids[left], separator, texts.ids[right]]))
+        apart = np.ones(len(separator), dtype=bool)
+        word_starts.append(np.concatenate([texts.word_starts[left], apart, texts.word_starts[right]]))
+    offsets = np.cumsum([0, *map(len, ids)])
+    return TokenStore(np.concatenate(ids), np.concatenate(word_starts), offsets, {"tokens": int(offsets[-1])})
+
+
 def open_cache(cache_dir: str | Path) -> Path:
     """The cache folder, made where it is missing. Raises ``InputError`` where it cannot be."""
     path = Path(cache_dir).expanduser()
@@ -158,6 +171,14 @@ def special_affixes(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list
         if dressed[start : start + len(plain)] == plain:
             return dressed[:start], dressed[start + len(plain) :]
     raise AssertionError("a tokenizer changes a sentence when it adds special tokens")
+
+
+def pair_middle(tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    """The special tokens between the sentences of a pair, such as [SEP]."""
+    plain = len(tokenizer("a", add_special_tokens=False)["input_ids"])
+    prefix, suffix = special_affixes(tokenizer)
+    dressed = tokenizer("a", "a")["input_ids"]
+    return dressed[len(prefix) + plain : len(dressed) - len(suffix) - plain]
 
 
 def _build_store(

@@ -28,6 +28,7 @@ class MaskedRows(Dataset):
     segment a line, which every stock forward understands; ``predicted`` then counts in the flattened (S * T,). With
     ``with_rows`` (evaluation), ``rows (B,)`` names the rows and ``row_of_label (M,)`` the place in ``rows`` of each
     label, and with ``terms`` also ``is_term (M,)`` which labels are part of one.
+    A token ``unpredicted`` inside rows, such as [SEP] between the sentences of a pair, is never chosen.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class MaskedRows(Dataset):
         flat: bool,
         with_rows: bool = False,
         terms: Terms | None = None,
+        unpredicted: int | None = None,
     ):
         self.store = store
         self.rows = rows
@@ -50,6 +52,7 @@ class MaskedRows(Dataset):
         self.flat = flat
         self.with_rows = with_rows
         self.terms = terms
+        self.unpredicted = unpredicted
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,6 +70,8 @@ class MaskedRows(Dataset):
         positions, row_of_token = self._tokens_of(windows, row_of_window)
         ids = self.store.ids[positions].astype(np.int64)
         chosen = self._choose(items, positions, row_of_token, ids)
+        if self.unpredicted is not None:
+            chosen &= ids != self.unpredicted
         if items[0].is_filler:
             chosen[:] = False
         labels = ids[chosen]

@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 from pair_pkg.data.tokens import open_cache, special_affixes
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.preview import preview_rows
+from pair_pkg.mlm.vocabulary import extend_embeddings
 from pair_pkg.modeling.base_weights import BaseWeights
 from pair_pkg.modeling.loading import load_tokenizer
 from pair_pkg.modeling.scratch import build_config, train_tokenizer
@@ -35,16 +36,25 @@ from pair_pkg.stages.masking import masking_identity
 from pair_pkg.stages.merging import merge, merge_table
 from pair_pkg.stages.mlm_data import describe_data, general_source, load_data
 from pair_pkg.stages.mlm_report import PAGE_NAME, compare_looks, look_at, slices_table, write_page
-from pair_pkg.stages.mlm_trainer import build_trainer, load_masked_lm, measured_names, refuse_misfits
-from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, task_identity
+from pair_pkg.stages.mlm_trainer import (
+    build_trainer,
+    is_probed,
+    is_sharded,
+    load_masked_lm,
+    measured_names,
+    refuse_misfits,
+)
 from pair_pkg.stages.publishing import push_saves
+from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, task_identity
 from pair_pkg.stages.terminal import announce, set_up_logging
+from pair_pkg.stages.vocabulary import Extension, extend_vocabulary
 from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
 from pair_pkg.training.run import train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
 
 DEFAULT_MAX_SEQ_LENGTH = 512
 NUM_PREVIEWS = 3
+TERMS_NAME = "terms.txt"
 DESCRIPTION = "Continue masked-language-model pretraining on a corpus, and say what it did to perplexity."
 
 
@@ -91,6 +101,9 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         num_special=num_special,
         needs_mask=True,
     )
+    extension = extend_vocabulary(flags, source, tokenizer)
+    if extension is not None:
+        tokenizer = extension.tokenizer
     general = general_source(flags)
     identity = _identity(flags, source, validation, general, tokenizer, max_seq_length)
     opened = open_stage(args, identity, replace_other)
@@ -98,14 +111,16 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         announce(f"{args.output_dir}: this run is finished; nothing was done again")
         return opened.finished["metrics"]
 
-    texts = pairs.texts_to_learn() if pairs else ()
-    data = load_data(flags, source, validation, general, tokenizer, max_seq_length, num_special, texts)
+    data = load_data(flags, source, validation, general, tokenizer, max_seq_length, num_special, pairs)
     if args.should_log:
         announce(*describe_data(data))
     model = load_masked_lm(flags.model, config, args.seed)
+    if extension is not None:
+        extend_embeddings(model, extension.pieces, extension.ids)
     base = BaseWeights(model)
-    probe = [build_probe(pairs, tokenizer, max_seq_length)] if pairs and pairs.probe_metric else []
-    build = functools.partial(build_trainer, model, base, flags, tokenizer, data, probe)
+    probe = [build_probe(pairs, tokenizer, max_seq_length)] if is_probed(flags, pairs) else []
+    new_rows = extension.ids if extension else ()
+    build = functools.partial(build_trainer, model, base, flags, tokenizer, data, probe, new_rows)
     if corpus.dry_run:
         return dry_run(args, build, _preview)
     record = {
@@ -117,9 +132,12 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         "aids": flags.layers.given(),
         "forgetting": flags.forgetting.given(),
         **({"task": describe_task(pairs, flags.task)} if pairs else {}),
+        **({"vocabulary": extension.describe(data.rows.accounting)} if extension else {}),
         **data.accounting,
     }
     begin_stage(args, record, opened)
+    if args.should_save:
+        _write_words(Path(args.output_dir), tokenizer, data.mined_terms, extension)
     trainer = build()
     push_saves(trainer, record)
     args.eval_on_start = args.do_eval and args.do_train and opened.checkpoint is None
@@ -128,15 +146,26 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     metrics = _train(trainer, opened.checkpoint, base, flags.forgetting.merge_alpha)
     if look:
         metrics |= compare_looks(before, look())
-    finish_stage(trainer, record, metrics)
     if args.should_save and args.do_train:
         write_page(Path(args.output_dir), metrics)
+    finish_stage(trainer, record, metrics)
     return metrics
+
+
+def _write_words(
+    folder: Path, tokenizer: PreTrainedTokenizerFast, terms: Sequence[Sequence[int]], extension: Extension | None
+) -> None:
+    """The terms and the new words that were found, for a person to read and edit."""
+    if terms:
+        lines = (tokenizer.decode(list(ids)) for ids in terms)
+        Path(folder, TERMS_NAME).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if extension is not None:
+        extension.write_preview(folder)
 
 
 def _is_looked_at(args: MlmTrainingArguments) -> bool:
     """Whether masked tokens are looked at before and after; sharded weights are not whole."""
-    return args.do_train and args.do_eval and args.report_slices and not (args.fsdp or args.deepspeed)
+    return args.do_train and args.do_eval and args.report_slices and not is_sharded(args)
 
 
 def _train(
@@ -153,7 +182,7 @@ def _train(
     metrics = train_and_evaluate(trainer, checkpoint, settle)
     if merged:
         metrics["merge"] = merged
-    if trainer.args.do_train:
+    if trainer.args.do_train and not is_sharded(trainer.args):
         metrics["weight_movement"] = base.movement(trainer.model)
     return metrics
 
@@ -216,6 +245,7 @@ def _identity(
         **({"stop_by": args.stop_by, "patience": args.patience} if args.stop_by else {}),
         **masking_identity(flags.masking),
         **flags.forgetting.given(),
+        **flags.vocabulary.given(),
         **({"replay_file": general.fingerprint()} if general else {}),
         **task_identity(flags.task),
         **flags.layers.given(),
@@ -241,6 +271,6 @@ def _print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
     before, after = metrics.get("before", {}).get("eval_probe"), metrics.get("eval_probe")
     if before and after:
         announce(f"probe, the encoder's own ranking of the validation pairs: {before:.3f} before, {after:.3f} after")
-    if "slices" in metrics:
-        announce(slices_table(metrics["slices"], format_table))
+    if "masked_slices" in metrics:
+        announce(slices_table(metrics["masked_slices"], format_table))
     announce(f"written to {output_dir}: the model, run.json, log_history.json, history.png, {PAGE_NAME}")

@@ -1,6 +1,7 @@
 """From the flags of ``MaskingArguments`` to masks."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from pair_pkg.data.files import read_lines
 from pair_pkg.data.tokens import ordinary_ids
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.masking import Masking
-from pair_pkg.mlm.terms import tokenize_terms
+from pair_pkg.mlm.terms import Terms, tokenize_terms
 from pair_pkg.mlm.units import TOKEN
 from pair_pkg.records import fingerprint
 from pair_pkg.stages.arguments.masking import MaskingArguments
@@ -35,15 +36,22 @@ def build_chinese_words(flags: MaskingArguments) -> ChineseWords | None:
 
 
 def build_masking(
-    flags: MaskingArguments, tokenizer: PreTrainedTokenizerFast, probability: float, seed: int, num_epochs: float
+    flags: MaskingArguments,
+    tokenizer: PreTrainedTokenizerFast,
+    probability: float,
+    seed: int,
+    num_epochs: float,
+    mined: Sequence[Sequence[int]] = (),
 ) -> tuple[Masking, Masking]:
-    """The masks of training, and those of evaluation: single tokens at one rate, whatever training does."""
+    """The masks of training, and those of evaluation: single tokens at one rate, whatever training does.
+
+    ``mined`` are the ids of terms that were found in the corpus.
+    """
     plain = Masking(seed, tokenizer.mask_token_id, ordinary_ids(tokenizer), probability)
-    terms, weight = None, 1.0
+    terms = Terms(mined) if mined else None
     if flags.term_list:
         words = read_words(flags.term_list, "--term_list")
         terms, unknown = tokenize_terms(words, tokenizer)
-        weight = flags.given()["term_weight"]
         if not len(terms):
             raise InputError(f"{flags.term_list}: the tokenizer knows none of its {len(words):,} terms; check the file")
         if unknown:
@@ -52,7 +60,7 @@ def build_masking(
         plain,
         mode=flags.masking,
         terms=terms,
-        term_weight=weight,
+        term_weight=flags.given().get("term_weight", 1.0),
         start_probability=flags.mlm_probability_start,
         num_epochs=num_epochs,
     )

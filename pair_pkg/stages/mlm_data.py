@@ -12,12 +12,14 @@ from pair_pkg.data.corpus import CORPUS_SUFFIXES
 from pair_pkg.data.files import expand_paths
 from pair_pkg.data.mixture import Part, mix, quota_of
 from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed
-from pair_pkg.data.tokens import TokenStore, tokenize_in_memory, tokenizer_fingerprint
+from pair_pkg.data.tokens import TokenStore, join_pairs, pair_middle, tokenize_in_memory, tokenizer_fingerprint
+from pair_pkg.mlm.word_counts import mine_terms
 from pair_pkg.records import fingerprint, fingerprint_model
 from pair_pkg.stages.arguments.mlm import CorpusArguments, MlmFlags
 from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows
 from pair_pkg.stages.masking import build_chinese_words
 from pair_pkg.stages.selection import Select, build_selection
+from pair_pkg.stages.task_pairs import TaskPairs
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,7 @@ class MlmData:
     quotas: dict[str, int]  # rows beside the corpus's that an epoch takes
     train_store: TokenStore
     train: Rows
+    mined_terms: Sequence[tuple[int, ...]] = ()
 
     @property
     def accounting(self) -> dict[str, Any]:
@@ -62,12 +65,9 @@ def load_data(
     tokenizer: PreTrainedTokenizerFast,
     max_seq_length: int,
     num_special: int,
-    texts: Sequence[str] = (),
+    pairs: TaskPairs | None = None,
 ) -> MlmData:
-    """Tokenize what is named, cut it into rows, and mix those to train on. Raises ``InputError``.
-
-    ``texts`` are the task's sentences that may be learnt, for what the flags do with them.
-    """
+    """Tokenize what is named, cut it into rows, and mix those to train on. Raises ``InputError``."""
     args = flags.training
     chinese = build_chinese_words(flags.masking)
 
@@ -78,7 +78,14 @@ def load_data(
         identity = fingerprint([model, tokenizer_fingerprint(tokenizer), source.fingerprint()])
         cache_dir = flags.corpus.token_cache_dir
         select = build_selection(
-            flags.model, args, tokenizer, texts, flags.task.select_top, max_seq_length, cache_dir, identity
+            flags.model,
+            args,
+            tokenizer,
+            pairs.texts_to_learn(),
+            flags.task.select_top,
+            max_seq_length,
+            cache_dir,
+            identity,
         )
 
     def load(train: Source, held_out: Source | None, select: Select | None = None) -> CorpusRows:
@@ -94,13 +101,16 @@ def load_data(
         quota = quota_of(flags.forgetting.share, len(rows.train))
         parts["general"] = Part(beside.train_store, beside.train, quota)
     if flags.task.include_pair_text:
-        parts["pair_text"] = _pair_text(texts, tokenizer, chinese, flags, len(rows.train), **shape)
+        parts["pair_text"] = _pair_text(pairs, tokenizer, chinese, flags, len(rows.train), **shape)
     mixed = mix(rows.train_store, rows.train, list(parts.values()), args.seed)
-    return MlmData(rows, beside, {name: part.quota for name, part in parts.items()}, *mixed)
+    terms = ()
+    if flags.masking.mine_terms is not None:
+        terms = mine_terms(rows.train_store, beside.train_store, tokenizer, flags.masking.mine_terms)
+    return MlmData(rows, beside, {name: part.quota for name, part in parts.items()}, *mixed, terms)
 
 
 def _pair_text(
-    texts: Sequence[str],
+    pairs: TaskPairs,
     tokenizer: PreTrainedTokenizerFast,
     chinese: ChineseWords | None,
     flags: MlmFlags,
@@ -109,8 +119,13 @@ def _pair_text(
     max_seq_length: int,
     num_special: int,
 ) -> Part:
-    """The task's sentences as rows, a sentence a document."""
+    """The task's sentences, or its pairs, as rows; one of them a document."""
+    texts = pairs.texts_to_learn()
     store = tokenize_in_memory(texts, tokenizer, chinese)
+    if flags.task.pair_text_format == "pairs":
+        number = {text: index for index, text in enumerate(texts)}
+        numbers = np.array([[number[left], number[right]] for left, right in pairs.pairs_to_learn()])
+        store = join_pairs(store, numbers, pair_middle(tokenizer))
     windows = cut_windows(store.offsets, np.arange(store.num_documents), max_seq_length - num_special)
     line_by_line = flags.corpus.line_by_line
     rows = rows_line_by_line(*windows) if line_by_line else rows_packed(*windows, num_special, max_seq_length)

@@ -49,12 +49,12 @@ def compare_looks(base: Look, adapted: Look) -> dict[str, Any]:
         {"context": before.context, "token": before.token, "base": before.guesses, "adapted": after.guesses}
         for before, after in zip(base.filled, adapted.filled)
     ]
-    return {"slices": {"base": base.slices, "adapted": adapted.slices}, "fill_mask": fill_mask}
+    return {"masked_slices": {"base": base.slices, "adapted": adapted.slices}, "fill_mask": fill_mask}
 
 
 def write_page(folder: Path, metrics: dict[str, Any]) -> Path:
     """``adaptation.md``: the tables of a finished run."""
-    parts = [("Masked tokens", slices_table(metrics["slices"]))] if "slices" in metrics else []
+    parts = [("Masked tokens", slices_table(metrics["masked_slices"]))] if "masked_slices" in metrics else []
     if metrics.get("merge", {}).get("sweep"):
         parts.append(
             ("Between the base (0) and the adapted encoder (1)", merge_table(metrics["merge"], markdown_table))

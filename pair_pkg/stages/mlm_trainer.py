@@ -5,7 +5,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast, TrainerCallback
+from transformers import (
+    AutoModelForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from pair_pkg.data.rows import Rows
 from pair_pkg.data.tokens import TokenStore, special_affixes
@@ -27,6 +33,7 @@ from pair_pkg.training.pull import PullToBase
 from pair_pkg.training.run import stock_reason
 from pair_pkg.training.stopping import StopRule
 from pair_pkg.training.trainer import SideMetrics, StageTrainer
+from pair_pkg.training.warm_rows import WarmRows
 
 
 def load_masked_lm(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> nn.Module:
@@ -47,17 +54,24 @@ def build_trainer(
     tokenizer: PreTrainedTokenizerFast,
     data: MlmData,
     side_metrics: Sequence[SideMetrics] = (),
+    new_rows: Sequence[int] = (),
 ) -> StageTrainer:
-    """The trainer of a loaded model, which is bound to its batches; ``base`` is what the model was before training."""
+    """The trainer of a loaded model, which is bound to its batches.
+
+    ``base`` is what the model was before training, ``new_rows`` are the ids that its embeddings know least of.
+    """
     args, rows = flags.training, data.rows
     flat = bind_sparse_forward(model, flags.model.attention_probs_dropout_prob or 0.0, stock_reason(args))
     epochs = training_epochs(args, len(data.train))
-    training, evaluation = build_masking(flags.masking, tokenizer, flags.corpus.mlm_probability, args.seed, epochs)
+    probability = flags.corpus.mlm_probability
+    training, evaluation = build_masking(flags.masking, tokenizer, probability, args.seed, epochs, data.mined_terms)
     affixes = special_affixes(tokenizer)
 
     def masked(store: TokenStore, part: Rows, masking: Masking, with_rows: bool) -> MaskedRows:
         terms = training.terms if with_rows else None
         settings = {"flat": flat, "with_rows": with_rows, "terms": terms}
+        if flags.task.pair_text_format == "pairs" and not with_rows:
+            settings["unpredicted"] = tokenizer.sep_token_id
         return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, **settings)
 
     side = list(side_metrics)
@@ -76,7 +90,7 @@ def build_trainer(
         side_metrics=side,
         **add_aids(model, args, flags.layers),
     )
-    for callback in _callbacks(flags, base):
+    for callback in _callbacks(flags, base, new_rows):
         trainer.add_callback(callback)
     return trainer
 
@@ -85,7 +99,17 @@ def measured_names(flags: MlmFlags, pairs: TaskPairs | None) -> set[str]:
     """The names of what an evaluation of these flags measures."""
     names = metric_names(flags.training.prediction_loss_only)
     names |= {"general_loss", "general_perplexity"} if flags.forgetting.replay_file else set()
-    return names | ({PROBE} if pairs is not None and pairs.probe_metric else set())
+    return names | ({PROBE} if is_probed(flags, pairs) else set())
+
+
+def is_probed(flags: MlmFlags, pairs: TaskPairs | None) -> bool:
+    """Whether the pairs serve as a probe; sharded weights are not whole for it."""
+    return pairs is not None and pairs.probe_metric is not None and not is_sharded(flags.training)
+
+
+def is_sharded(args: TrainingArguments) -> bool:
+    """Whether no process has the whole weights."""
+    return bool(args.fsdp or args.deepspeed)
 
 
 def score_batch_for(loss_only: bool) -> Callable[[nn.Module, dict[str, Any]], dict[str, torch.Tensor]]:
@@ -107,8 +131,10 @@ def _general_perplexity(general: MaskedRows) -> SideMetrics:
     return measure
 
 
-def _callbacks(flags: MlmFlags, base: BaseWeights) -> list[TrainerCallback]:
+def _callbacks(flags: MlmFlags, base: BaseWeights, new_rows: Sequence[int]) -> list[TrainerCallback]:
     callbacks: list[TrainerCallback] = []
+    if new_rows:
+        callbacks.append(WarmRows(new_rows, flags.vocabulary.warmup_steps))
     if flags.forgetting.l2_sp:
         callbacks.append(PullToBase(base, flags.forgetting.l2_sp))
     if flags.training.stop_by is not None:
@@ -119,18 +145,20 @@ def _callbacks(flags: MlmFlags, base: BaseWeights) -> list[TrainerCallback]:
 def refuse_misfits(flags: MlmFlags, pairs: TaskPairs | None) -> None:
     """Refuse what does not go together in the flags of several groups."""
     args, forgetting = flags.training, flags.forgetting
-    probed = pairs is not None and pairs.probe_metric is not None
     used = [name for name in ("l2_sp", "merge_alpha") if getattr(forgetting, name)]
-    used += ["pair_file"] if probed else []
-    if used and (args.fsdp or args.deepspeed):
+    if used and is_sharded(args):
         raise InputError(f"--{used[0]} needs whole weights; leave it out, or --fsdp and --deepspeed")
     needs_probe = {
         "--merge_alpha of several": len(forgetting.merge_alpha or ()) > 1,
         f"--stop_by {args.stop_by}": args.stop_by in ("probe", "both"),
     }
     for flag, needed in needs_probe.items():
-        if needed and not (probed and args.do_eval):
+        if needed and not (is_probed(flags, pairs) and args.do_eval):
             raise InputError(f"{flag} asks the pair probe; give --pair_file of binary labels or scores, and --do_eval")
+    if flags.masking.mine_terms is not None and not forgetting.replay_file:
+        raise InputError("--mine_terms compares the corpus with general text; give --replay_file, or --term_list")
+    if flags.task.select_top is not None and (flags.vocabulary.extend_vocab or flags.vocabulary.new_words):
+        raise InputError("--select_top reads the corpus by the base encoder, which knows no new words; leave out one")
     if flags.task.select_top is not None and not flags.model.model_name_or_path:
         raise InputError("--select_top chooses by the base encoder; give --model_name_or_path, or leave it out")
     if forgetting.l2_sp and args.fp16:

@@ -11,7 +11,6 @@ from pair_pkg.columns import TEST, TRAIN, VALIDATION
 from pair_pkg.data.held_out import HeldOutTexts
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.splits import normalize_text
-from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts
 from pair_pkg.pairs.metrics import BINARY, SCORES, compute_pair_metrics
 from pair_pkg.records import fingerprint_files
@@ -42,6 +41,13 @@ class TaskPairs:
         apart = set(map(normalize_text, self.held_out()))  # of files that leak
         return [text for text in self.splits[TRAIN].texts() if normalize_text(text) not in apart]
 
+    def pairs_to_learn(self) -> list[tuple[str, str]]:
+        """The pairs, without labels, whose texts stage 1 may both learn from."""
+        texts = set(self.texts_to_learn())
+        names = self.splits if self.transductive else [TRAIN]
+        parts = (zip(self.splits[name].sentence1, self.splits[name].sentence2) for name in names)
+        return [pair for part in parts for pair in part if texts.issuperset(pair)]
+
     def held_out_texts(self) -> HeldOutTexts | None:
         """The texts to cut out of the corpus; None where they may stay."""
         return None if self.transductive else HeldOutTexts(self.held_out())
@@ -52,8 +58,9 @@ class TaskPairs:
 
     @property
     def probe_metric(self) -> str | None:
-        """What the probe measures; None where labels are neither binary nor scores."""
-        return PROBE_METRICS.get(self.kind)
+        """What the probe measures; None where labels are neither binary nor scores, or all the same."""
+        labels = np.asarray(self.splits[VALIDATION].labels)
+        return None if (labels == labels[0]).all() else PROBE_METRICS.get(self.kind)
 
 
 def load_task(task: TaskArguments) -> TaskPairs | None:
@@ -83,13 +90,11 @@ def task_identity(task: TaskArguments) -> dict[str, Any]:
 def build_probe(pairs: TaskPairs, tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> SideMetrics:
     """A measurement of the encoder as it is: how well cosines of mean vectors rank the validation pairs.
 
-    Up to ``MAX_PROBE_PAIRS`` pairs, drawn with a fixed seed. Raises ``InputError`` where their labels rank nothing.
+    Up to ``MAX_PROBE_PAIRS`` pairs, drawn with a fixed seed; nothing where theirs have one label.
     """
     validation = pairs.splits[VALIDATION]
     rows = np.sort(np.random.default_rng(SAMPLE_SEED).permutation(len(validation))[:MAX_PROBE_PAIRS])
     sample, metric = validation.subset(rows), pairs.probe_metric
-    if (np.asarray(sample.labels) == sample.labels[0]).all():
-        raise InputError(f"{sample.places[0]}: all validation pairs have one label, and rank nothing; give others")
 
     def measure(trainer: StageTrainer) -> dict[str, float]:
         encoder = SentenceEncoder(trainer.model.base_model, tokenizer, "mean", max_seq_length)

@@ -200,3 +200,10 @@ def test_preview_shows_what_stands_there_and_what_is_wanted(tiny_tokenizer):
     pieces = tiny_tokenizer.tokenize("the old pump leaks")
     assert wanted == f"{{[MASK]->{pieces[place]}}}"
     assert words == ["[CLS]", *pieces[:place], wanted, *pieces[place + 1 :], "[SEP]"]
+
+
+def test_a_token_that_is_never_predicted_is_shown_as_it_is():
+    dataset = small(flat=True)
+    dataset.unpredicted = 16
+    batch = dataset.build_batch([Item(1, 0)])
+    assert 16 not in batch["labels"] and 16 in batch["input_ids"] and len(batch["labels"]) == 3

@@ -97,3 +97,15 @@ def test_plots_leave_no_global_figures(tmp_path):
     plot_comparison({"accuracy": RISE, "mean_squared_error": RISE}, tmp_path / "comparison.svg")
     assert not _pylab_helpers.Gcf.figs
     assert (tmp_path / "comparison.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_general_text_and_the_probe_have_their_curves():
+    log = [
+        {"step": step, "eval_loss": 2.0, "eval_perplexity": 8.0 - step, "eval_general_perplexity": 5.0 + step,
+         "eval_probe": 0.7 - step / 10}
+        for step in (0, 2)
+    ]  # fmt: skip
+    panels = {panel.title: panel for panel in history_panels(log)}
+    assert list(panels) == ["Loss", "Validation perplexity", "Probe"]
+    assert panels["Validation perplexity"].curves == {"domain": {0: 8.0, 2: 6.0}, "general text": {0: 5.0, 2: 7.0}}
+    assert panels["Probe"].curves == {"frozen encoder": {0: 0.7, 2: pytest.approx(0.5)}}

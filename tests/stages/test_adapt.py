@@ -321,7 +321,7 @@ def test_the_page_tells_slices_guesses_and_movement(mlm_words, tmp_path, capsys)
     out = tmp_path / "out"
     flags = ["--num_train_epochs=4", "--learning_rate=1e-2", "--eval_steps=100", f"--term_list={terms}"]
     metrics = adapt.main(mlm_words(out, *flags, "--prediction_loss_only=false"))
-    base, adapted = metrics["slices"]["base"], metrics["slices"]["adapted"]
+    base, adapted = metrics["masked_slices"]["base"], metrics["masked_slices"]["adapted"]
     assert adapted["all"]["tokens"] == metrics["eval_predicted_tokens"] == base["all"]["tokens"]
     assert adapted["all"]["accuracy_at_1"] == pytest.approx(metrics["eval_accuracy"], abs=1e-3)
     assert adapted["all"]["accuracy_at_5"] > base["all"]["accuracy_at_5"]
@@ -331,4 +331,53 @@ def test_the_page_tells_slices_guesses_and_movement(mlm_words, tmp_path, capsys)
     assert metrics["fill_mask"] == read_record(out)["metrics"]["fill_mask"]
     assert "domain terms" in capsys.readouterr().out
     adapt.main(mlm_words(tmp_path / "without", *TRAINED, "--no_report_slices"))
-    assert "slices" not in read_record(tmp_path / "without")["metrics"]
+    assert "masked_slices" not in read_record(tmp_path / "without")["metrics"]
+
+
+# New words.
+
+
+def test_new_words_are_mined_added_and_saved(mlm_words, tmp_path, tiny_documents, tiny_bert):
+    corpus = tmp_path / "corpus.txt"
+    lines = [f"{text} pumphouse valvehose" for text in tiny_documents if text.isascii()]
+    corpus.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    out = tmp_path / "out"
+    flags = [f"--train_file={corpus}", "--extend_vocab=2", "--new_words_warmup_steps=2", *TRAINED]
+    adapt.main(mlm_words(out, *flags))
+    told = read_record(out)["vocabulary"]
+    assert told["words"] == 2 and told["tokens_per_word"]["after"] < told["tokens_per_word"]["before"]
+    rows = [line.split("\t") for line in (out / "new_words.tsv").read_text(encoding="utf-8").splitlines()]
+    assert {row[0] for row in rows} == {"word", "pumphouse", "valvehose"}
+    tokenizer, model = AutoTokenizer.from_pretrained(out), AutoModelForMaskedLM.from_pretrained(out)
+    (number,) = tokenizer("pumphouse", add_special_tokens=False)["input_ids"]
+    assert model.config.vocab_size == BertForMaskedLM.from_pretrained(tiny_bert).config.vocab_size + 2
+    assert number >= model.config.vocab_size - 2
+    edited = tmp_path / "edited.tsv"
+    edited.write_text("word\tcount\npumphouse\t9\n", encoding="utf-8")
+    adapt.main(mlm_words(tmp_path / "edited", f"--train_file={corpus}", f"--new_words={edited}", *TRAINED))
+    assert read_record(tmp_path / "edited")["vocabulary"]["words"] == 1
+
+
+def test_at_first_only_new_rows_move(mlm_words, tmp_path, tiny_bert):
+    words = tmp_path / "words.txt"
+    words.write_text("pumphouse\n", encoding="utf-8")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("the old pumphouse leaks\na small pumphouse hums\n", encoding="utf-8")
+    out = tmp_path / "out"
+    flags = [f"--train_file={corpus}", f"--new_words={words}", "--keep_duplicates", "--mlm_probability=0.9"]
+    adapt.main(mlm_words(out, *flags, *TRAINED, "--weight_decay=0.1"))
+    base, after = BertForMaskedLM.from_pretrained(tiny_bert), BertForMaskedLM.from_pretrained(out)
+    layers = [model.bert.encoder.state_dict() for model in (base, after)]
+    assert all(torch.equal(values, layers[1][name]) for name, values in layers[0].items())
+
+
+def test_terms_are_mined_against_general_text(mlm_words, tmp_path, tiny_documents):
+    general = tmp_path / "general.txt"
+    general.write_text("the old door is open\nthe cold rain\nin the morning\n" * 100, encoding="utf-8")
+    flags = ["--mine_terms=5", f"--replay_file={general}", "--keep_duplicates", "--masking=whole_word"]
+    metrics = adapt.main(mlm_words(tmp_path / "out", *TRAINED, *flags))
+    terms = (tmp_path / "out" / "terms.txt").read_text(encoding="utf-8").splitlines()
+    assert len(terms) == 5 and "the" not in terms
+    assert metrics["masked_slices"]["adapted"]["domain terms"]["tokens"] > 0
+    with pytest.raises(InputError, match="--mine_terms compares the corpus with general text"):
+        adapt.main(mlm_words(tmp_path / "without", *TRAINED, "--mine_terms=5"))

@@ -10,7 +10,7 @@ from sklearn.metrics import average_precision_score
 from transformers import AutoModel, AutoTokenizer
 
 from pair_pkg.data.held_out import HeldOutTexts
-from pair_pkg.data.tokens import tokenize_in_memory
+from pair_pkg.data.tokens import join_pairs, pair_middle, tokenize_in_memory
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts
 from pair_pkg.records import read_record, write_record
@@ -24,8 +24,8 @@ TRAINED = ("--max_steps=4", "--learning_rate=3e-3", "--eval_steps=2")
 
 @pytest.fixture
 def pair_file(tmp_path, tiny_pairs):
-    """100 binary pairs, half of them equal statements."""
-    rows = [(tiny_pairs[n][0], tiny_pairs[n if n % 2 else n + 80][1], n % 2) for n in range(100)]
+    """100 pairs whose labels say nothing, so that no model ranks them rightly, and each step changes the ranking."""
+    rows = [(tiny_pairs[n][0], tiny_pairs[(7 * n + 3) % 180][1], n % 2) for n in range(100)]
     path = tmp_path / "pairs.csv"
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("first", "second", "same"), *rows])
@@ -144,6 +144,21 @@ def test_selection_and_pair_text_shape_what_is_read(mlm_words, tmp_path, pair_fi
     assert counts["tokens"] == whole
     assert counts["mixed_rows"] == {"pair_text": len(pairs.texts_to_learn())}
     assert record["task"]["select_top"] == 1
+
+
+def test_pairs_are_text_as_a_cross_encoder_reads_them(mlm_words, tmp_path, pair_file, settings, tiny_bert):
+    pairs = load_task(TaskArguments(pair_file=[pair_file], pair_settings=settings.partition("=")[2]))
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    texts = pairs.texts_to_learn()
+    numbers = np.array([[texts.index(left), texts.index(right)] for left, right in pairs.pairs_to_learn()])
+    store = join_pairs(tokenize_in_memory(texts, tokenizer), numbers, pair_middle(tokenizer))
+    for pair, begin, end in zip(pairs.pairs_to_learn(), store.offsets, store.offsets[1:]):
+        assert store.ids[begin:end].tolist() == tokenizer(*pair)["input_ids"][1:-1]
+    assert set(store.word_starts[store.ids == tokenizer.sep_token_id]) == {True}
+    flags = [f"--pair_file={pair_file}", settings, "--include_pair_text", "--pair_text_format=pairs", "--line_by_line"]
+    metrics = adapt.main(mlm_words(tmp_path / "out", *TRAINED, *flags))
+    assert read_record(tmp_path / "out")["corpus"]["mixed_rows"] == {"pair_text": len(numbers)} == {"pair_text": 70}
+    assert metrics["eval_loss"] > 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.units import MODES, TOKEN
 from pair_pkg.stages.arguments.aids import switched_on
+from pair_pkg.training.arguments import refuse_below
 
 DEFAULT_TERM_WEIGHT = 3.0
 
@@ -34,6 +35,13 @@ class MaskingArguments:
         default=None,
         metadata={"help": "file of domain terms, one a line, that are predicted more often than other words"},
     )
+    mine_terms: int | None = field(
+        default=None,
+        metadata={
+            "help": "so many terms from the corpus itself, in place of a list: the words that tell it most from the "
+            "general text of --replay_file; listed in terms.txt"
+        },
+    )
     term_weight: float | None = field(
         default=None,
         metadata={
@@ -52,7 +60,10 @@ class MaskingArguments:
     def __post_init__(self) -> None:
         if self.word_dictionary and self.masking == TOKEN:
             raise InputError("--word_dictionary tells words apart; give --masking whole_word with it, or leave it out")
-        if self.term_weight is not None and not self.term_list:
+        refuse_below(self, mine_terms=1)
+        if self.term_list and self.mine_terms:
+            raise InputError("--term_list gives terms and --mine_terms finds them; leave out one of the two")
+        if self.term_weight is not None and not (self.term_list or self.mine_terms):
             raise InputError("--term_weight is for terms; give --term_list with it, or leave it out")
         if self.term_weight is not None and not 1 <= self.term_weight < float("inf"):
             raise InputError(f"--term_weight {self.term_weight} is out of range; give 1 or more, such as 3")
@@ -63,5 +74,6 @@ class MaskingArguments:
 
     def given(self) -> dict[str, Any]:
         """What was asked for, defaults filled in; nothing for a flag that is off."""
-        weight = {"term_weight": self.term_weight or DEFAULT_TERM_WEIGHT} if self.term_list else {}
+        terms = self.term_list or self.mine_terms
+        weight = {"term_weight": self.term_weight or DEFAULT_TERM_WEIGHT} if terms else {}
         return switched_on(self) | weight

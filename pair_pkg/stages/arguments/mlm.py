@@ -9,6 +9,7 @@ from pair_pkg.stages.arguments.forgetting import ForgettingArguments
 from pair_pkg.stages.arguments.masking import MaskingArguments
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
 from pair_pkg.stages.arguments.task import TaskArguments
+from pair_pkg.stages.arguments.vocabulary import VocabularyArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
 
 STOP_RULES = {  # of each the last one says which checkpoint is best
@@ -170,5 +171,6 @@ class MlmFlags(NamedTuple):
     masking: MaskingArguments
     forgetting: ForgettingArguments
     task: TaskArguments
+    vocabulary: VocabularyArguments
     layers: LayerArguments
     training: MlmTrainingArguments

@@ -51,6 +51,14 @@ class TaskArguments:
         default=False,
         metadata={"help": "learn from the training pairs' sentences too, never from held-out ones (TAPT)"},
     )
+    pair_text_format: str = field(
+        default="sentences",
+        metadata={
+            "help": "a sentence a document, or the training pairs as a cross-encoder reads them, A [SEP] B, whose "
+            "middle is never predicted; sentences, as in TAPT",
+            "choices": ["sentences", "pairs"],
+        },
+    )
     pair_text_share: float | None = field(
         default=None,
         metadata={"help": "share of the training rows that are the pairs' text; unset: all of it once in an epoch"},
@@ -74,6 +82,8 @@ class TaskArguments:
             raise InputError(f"--{needy} is about pairs; give --pair_file with it, or leave it out")
         if self.select_by and self.select_top is None:
             raise InputError("--select_by chooses passages; say how many for each sentence by --select_top")
+        if self.pair_text_format != "sentences" and not self.include_pair_text:
+            raise InputError("--pair_text_format is of the pairs' text; give --include_pair_text with it")
         if self.pair_text_share is not None and not self.include_pair_text:
             raise InputError("--pair_text_share is of the pairs' text; give --include_pair_text with it")
         if self.pair_text_share is not None and not 0 < self.pair_text_share < 1:

@@ -25,6 +25,7 @@ NAMES = {
     "time_to_perplexity": "seconds of training to a held-out perplexity",
     "search": "FAISS indexes: building, queries a second, recall, beside plain faiss calls",
     "stsb": "a bi-encoder on the STS benchmark: correlation and seconds against sentence-transformers",
+    "kills": "runs that are killed at random instants and continued, beside the library's Trainer",
     "gpu": "tokens/s, MFU and memory on a GPU",
 }
 

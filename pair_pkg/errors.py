@@ -1,13 +1,20 @@
 """The one border where a user's mistake becomes one readable line and an exit status."""
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-EXIT_BAD_INPUT = 2
+from pair_pkg.interrupts import Interrupted, obey_signals
+
 EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
 EXIT_NOT_PUSHED = 69  # EX_UNAVAILABLE of sysexits.h: the model is safe here, the Hub does not hold it
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, the shell's convention
+EXIT_DISK_FULL = 74  # EX_IOERR of sysexits.h
+EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command, given again, goes on
+# What the compiled writers say in place of an errno: safetensors, and torch's zip writer on data, ends and small files.
+FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos",
+                   "iostream error")  # fmt: skip
 
 
 class InputError(ValueError):
@@ -16,6 +23,10 @@ class InputError(ValueError):
 
 class TrainingFailure(RuntimeError):
     """Training that cannot go on (a non-finite loss): the message names the step."""
+
+
+class DiskFull(RuntimeError):
+    """The disk took no more: the message says what stands."""
 
 
 class ExportFailure(RuntimeError):
@@ -30,23 +41,46 @@ def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str]
     """Run a door's ``main`` and return the exit status of the process.
 
     Bad input prints one line and returns 2, a failed training or export prints one line and returns 1, a failed push
-    69.
+    69, a full disk 74, a signal or Ctrl-C 75.
     ``--debug`` anywhere in the command line shows the traceback as well. Any other exception
     is a defect of this package and keeps its traceback.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     try:
-        main([word for word in words if word != "--debug"])
-    except (InputError, TrainingFailure, ExportFailure, PushFailure) as error:
+        with obey_signals():
+            main([word for word in words if word != "--debug"])
+    except (Interrupted, KeyboardInterrupt) as interrupt:
+        print(f"interrupted: {one_line(str(interrupt)) or 'by the keyboard'}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        status, message = _verdict(error)
+        if status is None:
+            raise
         if debug:
             traceback.print_exc()
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
-        return {InputError: EXIT_BAD_INPUT, PushFailure: EXIT_NOT_PUSHED}.get(type(error), EXIT_FAILED)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        print(f"error: {one_line(message)}", file=sys.stderr)
+        return status
     return 0
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error of any writer says that the disk, or the user's part of it, is full."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(word in str(error) for word in FULL_DISK_WORDS)
+
+
+def _verdict(error: Exception) -> tuple[int | None, str]:
+    """The exit status of an error that the user is told of in a line, and that line; None for a defect."""
+    if isinstance(error, DiskFull) or is_disk_full(error):
+        cure = "" if isinstance(error, DiskFull) else "the disk is full: free some space and give the same command; "
+        return EXIT_DISK_FULL, f"{cure}{error}"
+    if isinstance(error, InputError):
+        return EXIT_BAD_INPUT, str(error)
+    if isinstance(error, PushFailure):
+        return EXIT_NOT_PUSHED, str(error)
+    return (EXIT_FAILED if isinstance(error, TrainingFailure | ExportFailure) else None), str(error)
 
 
 def one_line(text: str) -> str:

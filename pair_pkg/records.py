@@ -92,6 +92,15 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
+def file_sha256(path: str | os.PathLike) -> str:
+    """The sha256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
 def fingerprint_files(paths: Iterable[str | os.PathLike]) -> str:
     """A short sha256 over the contents of files, in the order given; names and dates do not count."""
     digest = hashlib.sha256()
@@ -101,15 +110,6 @@ def fingerprint_files(paths: Iterable[str | os.PathLike]) -> str:
                 digest.update(chunk)
         digest.update(b"\0end of file\0")
     return digest.hexdigest()[:16]
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-    """The sha256 of a file's content, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def fingerprint_model(model_dir: str | os.PathLike) -> str | None:

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from accelerate.commands.config.config_args import load_config_from_file
 
 from pair_pkg.stages import ablation, adapt, finetune, pipeline
 
@@ -65,3 +66,17 @@ def test_a_recipe_parses_by_its_own_command(path, tmp_path):
 
 def test_there_are_recipes():
     assert {path.name for path in RECIPES} >= {"demo.yaml", "medquad_mqp.yaml"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes/accelerate").glob("*.yaml")), ids=lambda path: path.name)
+def test_a_launch_configuration_is_one_that_accelerate_knows(path):
+    """Every key is known, and the head names the file."""
+    config = load_config_from_file(str(path))
+    assert config.num_processes == 2 and config.compute_environment.value == "LOCAL_MACHINE"
+    head = path.read_text(encoding="utf-8").splitlines()[0]
+    assert head.startswith(f"# accelerate launch --config_file recipes/accelerate/{path.name} run_mlm.py ...")
+
+
+def test_there_are_launch_configurations():
+    names = {path.stem for path in (ROOT / "recipes/accelerate").glob("*.yaml")}
+    assert names == {"ddp", "ddp_cpu", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}

@@ -45,7 +45,7 @@ class TrainSampler(Sampler[list[Item]]):
         return -(-self.num_rows // (self.batch_size * self.num_processes))
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_rows)
+        order = epoch_order(self.num_rows, self.seed, self.epoch)
         step_size = self.batch_size * self.num_processes
         for start in range(0, self.num_rows, step_size):
             places = np.arange(start, min(start + step_size, self.num_rows))
@@ -56,6 +56,22 @@ class TrainSampler(Sampler[list[Item]]):
             yield items or [Item(int(order[start]), self.epoch, is_filler=True)]
 
 
+def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
+    """The rows of an epoch in the order of training, (R,)."""
+    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+
+
+def rows_of_step(num_rows: int, rows_per_step: int, seed: int, step: int) -> np.ndarray:
+    """The training rows of an optimizer step (from 0), over its micro-steps and all processes.
+
+    >>> rows_of_step(5, 2, seed=1, step=2).tolist() == epoch_order(5, seed=1, epoch=0)[4:].tolist()
+    True
+    """
+    epoch, step_of_epoch = divmod(step, -(-num_rows // rows_per_step))
+    start = step_of_epoch * rows_per_step
+    return epoch_order(num_rows, seed, epoch)[start : start + rows_per_step]
+
+
 class EvaluationSampler(Sampler[list[Item]]):
     """All rows once, longest first so that a batch's rows are of like length; every n-th batch to a process."""
 
@@ -63,6 +79,7 @@ class EvaluationSampler(Sampler[list[Item]]):
         order = np.argsort(-row_tokens, kind="stable")
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
         self.batches = batches[process_index::num_processes]
+        self.num_shared = len(batches) // num_processes  # batches that every process has
 
     def __len__(self) -> int:
         return len(self.batches)

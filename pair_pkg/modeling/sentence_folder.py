@@ -1,6 +1,6 @@
 """Sentence encoders on disk, in the format of sentence-transformers: ``SentenceTransformer(folder)`` reads ours."""
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -64,11 +64,7 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     modules = _modules_path(name, hub)
     if modules is None:
         raise InputError(f"{name}: {NO_MODULES}")
-    foreign = [module["type"] for module in read_json(modules) if not module["type"].startswith(OURS)]
-    if foreign:
-        raise InputError(
-            f"{name}: {foreign[0]} is no module of sentence-transformers, and no code is run; take another"
-        )
+    _check_modules(name, read_json(modules))
     library = {"cache_folder": hub.get("cache_dir"), "revision": hub.get("revision"), "token": hub.get("token")}
     loaded = SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)
     return _encoder_of(name, loaded)
@@ -87,6 +83,21 @@ def fingerprint_encoder(name: str, **hub: Any) -> str:
     there = [folder / part for part in parts if (folder / part).is_dir()]  # one without settings may have none
     files = (file for part in there for file in sorted(part.iterdir()))
     return fingerprint_files(file for file in files if file.suffix in WEIGHT_SUFFIXES and file.name not in RECORDS)
+
+
+def _check_modules(name: str, modules: Any) -> None:
+    """Refuse a modules.json that is broken, names code of others, or folders elsewhere. Raises ``InputError``."""
+    is_list = isinstance(modules, list) and all(isinstance(module, dict) for module in modules)
+    if not is_list or not all(isinstance(module.get(key), str) for module in modules for key in ("type", "path")):
+        raise InputError(f"{name}: modules.json is no list of modules, each with type and path; fetch it again")
+    for module in modules:
+        if not module["type"].startswith(OURS):
+            raise InputError(
+                f"{name}: {module['type']} is no module of sentence-transformers, and no code is run; take another"
+            )
+        path = PurePosixPath(module["path"])
+        if path.is_absolute() or ".." in path.parts:
+            raise InputError(f"{name}: modules.json names a module outside its folder ({module['path']}); take another")
 
 
 def _modules_path(name: str, hub: dict[str, Any]) -> str | None:

@@ -5,7 +5,6 @@ a reader, and a killed process, see the old index or the new one, never half of 
 """
 
 import fcntl
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import faiss
 import numpy as np
 
 from pair_pkg.errors import InputError
-from pair_pkg.records import library_versions, read_json, write_json
+from pair_pkg.records import file_sha256, library_versions, read_json, write_json
 from pair_pkg.search.faiss_index import load_index, save_index, search_rows
 from pair_pkg.search.text_store import Record, TextStore
 
@@ -163,12 +162,3 @@ def commit(
         if GENERATION_FILE.fullmatch(path.name) and path.name not in current:
             path.unlink()
     return manifest
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

@@ -108,6 +108,7 @@ def open_stage(args: StageTrainingArguments, identity: dict[str, Any], replace_o
         overwrite=args.overwrite_output_dir,
         replace_other=replace_other,
         resume_from_checkpoint=args.resume_from_checkpoint,
+        allowed=args.allow_changed or (),
     )
 
 

@@ -8,14 +8,14 @@ import logging
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pair_pkg.data.pairs import Pairs, load_pairs
-from pair_pkg.errors import InputError, one_line
+from pair_pkg.errors import InputError, escape_control, one_line
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.pairs.metrics import compute_pair_metrics, format_accuracy
 from pair_pkg.pairs.scorer import Scorer, Verdict, load_scorer
@@ -82,7 +82,8 @@ def _score_files(scorer: Scorer, options: Namespace) -> dict[str, Any]:
         write_predictions(options.output, pairs, scorer.scheme, scores, scorer.decision)
         announce(f"written to {options.output}: {len(pairs):,} pairs, in the order of the input")
     else:
-        write_rows(sys.stdout, pairs, scorer.scheme, scores, scorer.decision)
+        shown = _without_controls(pairs) if sys.stdout.isatty() else pairs
+        write_rows(sys.stdout, shown, scorer.scheme, scores, scorer.decision)
     found: dict[str, Any] = {"pairs": len(pairs)}
     if pairs.labels is not None:
         judged = scores if scorer.decision is None else scorer.decision.probability(scores)
@@ -90,6 +91,12 @@ def _score_files(scorer: Scorer, options: Namespace) -> dict[str, Any]:
         found["metrics"] = compute_pair_metrics(scorer.scheme.kind, judged, pairs.labels, threshold)
         logger.info("%s", _metrics_line(found["metrics"]))
     return found
+
+
+def _without_controls(pairs: Pairs) -> Pairs:
+    """Pairs whose texts cannot steer a terminal."""
+    sentence1, sentence2 = ([escape_control(text) for text in texts] for texts in (pairs.sentence1, pairs.sentence2))
+    return replace(pairs, sentence1=sentence1, sentence2=sentence2)
 
 
 def _load(scorer: Scorer, options: Namespace) -> Pairs:

@@ -106,5 +106,7 @@ def _take(folder: Path, metrics: dict[str, Any]) -> None:
     }
     record = {**chosen, "identity": identity, "metrics": metrics}
     write_record(folder, {**record, "status": RUNNING})  # files of two runs lie there until the copy is whole
-    shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint-*", RECORD_NAME))
+    shutil.copytree(
+        source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("checkpoint-*", ".*", RECORD_NAME)
+    )
     write_record(folder, {**record, "status": FINISHED})

@@ -147,6 +147,13 @@ class StageTrainingArguments(TrainingArguments):
             "help": "start anew in a folder that holds another run; otherwise the newest checkpoint there is resumed"
         },
     )
+    allow_changed: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "settings whose change does not keep this run from going on from its checkpoint, by the names that "
+            "the refusal gives them, such as learning_rate"
+        },
+    )
     bf16: bool | None = field(  # type: ignore[assignment]  # a bool again once __post_init__ has chosen
         default=None,
         metadata={"help": "train in bfloat16; unset: where the hardware multiplies in it, emulation being far slower"},

@@ -3,15 +3,16 @@
 import logging
 import os
 import re
-import shutil
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainingArguments
 
-from pair_pkg.errors import InputError
+from pair_pkg.errors import InputError, is_disk_full
 from pair_pkg.records import RECORD_NAME, read_record, write_record
+from pair_pkg.training.manifest import find_damage, read_manifest, remove_checkpoint
 
 logger = logging.getLogger("pair_pkg")
 
@@ -48,19 +49,21 @@ def open_run(
     overwrite: bool = False,
     replace_other: bool = False,
     resume_from_checkpoint: str | None = None,
+    allowed: Collection[str] = (),
 ) -> Opened:
     """Decide what a run does with its output folder; nothing is written.
 
     ``identity`` is a flat mapping of everything that decides on the result. Raises ``InputError`` where the folder
     holds another run or other model files, naming what differs, unless ``overwrite``; with ``replace_other`` (a
-    folder that the pipeline owns) another run is started anew, and the same one continued.
+    folder that the pipeline owns) another run is started anew, and the same one continued. Values of ``allowed``
+    keys may differ, and are named.
     """
     folder = Path(output_dir)
     check_output_dir(folder)
     if overwrite:
         return Opened()
     if resume_from_checkpoint:
-        return Opened(checkpoint=_checkpoint_named(folder, resume_from_checkpoint))
+        return Opened(checkpoint=_checkpoint_named(folder, resume_from_checkpoint, identity, allowed))
     record = read_record(folder)
     if record is None:
         found = next((path.name for pattern in MODEL_FILES for path in sorted(folder.glob(pattern))), None)
@@ -71,10 +74,18 @@ def open_run(
         return Opened()
     if replace_other and record.get("identity") != identity:
         return Opened()
-    _refuse_other_run(folder, record.get("identity", {}), identity)
+    changes = _changes(record.get("identity", {}), identity)
+    refused = [change for name, change in changes.items() if name not in allowed]
+    if refused:
+        raise InputError(
+            f"{folder}: {RECORD_NAME} there is of another run ({_shortened(refused)}); give another --output_dir, "
+            "--overwrite_output_dir to start anew, or --allow_changed with these names to go on all the same"
+        )
     if record.get("status") == FINISHED:
         return Opened(finished=record)
-    return Opened(checkpoint=newest_checkpoint(folder))
+    if changes:
+        logger.warning("%s: goes on changed, as --allow_changed says (%s)", folder, _shortened(changes.values()))
+    return Opened(checkpoint=newest_checkpoint(folder, identity, allowed))
 
 
 def check_output_dir(folder: Path) -> None:
@@ -93,30 +104,64 @@ def begin_run(output_dir: str, record: dict[str, Any], *, keep_checkpoints: bool
         folder.mkdir(parents=True, exist_ok=True)
         if not keep_checkpoints:
             for _, checkpoint in _checkpoints(folder):
-                shutil.rmtree(checkpoint)
+                remove_checkpoint(checkpoint)
         write_record(folder, {"status": RUNNING, **record})
     except OSError as error:
+        if is_disk_full(error):
+            raise
         raise InputError(f"{folder}: cannot be written ({error.strerror}); give another --output_dir") from error
 
 
-def newest_checkpoint(folder: Path) -> str | None:
-    """The checkpoint of the highest step that was saved to its end; a broken one is named and passed over."""
-    for _, checkpoint in sorted(_checkpoints(folder), reverse=True):
-        if (checkpoint / "trainer_state.json").is_file():  # the library writes it last
+def newest_checkpoint(folder: Path, identity: dict[str, Any], allowed: Collection[str] = ()) -> str | None:
+    """The whole checkpoint of the highest step of this run; a broken or foreign one is named and passed over."""
+    checkpoints = sorted(_checkpoints(folder), reverse=True)
+    for _, checkpoint in checkpoints:
+        reason = _why_not(checkpoint, identity, allowed)
+        if reason is None:
             return str(checkpoint)
-        logger.warning("%s: not saved to its end; an older checkpoint is taken", checkpoint)
+        logger.warning("%s: %s; an older checkpoint is taken", checkpoint, reason)
+    if checkpoints:
+        logger.warning("%s: no checkpoint is whole, so the run starts from its beginning", folder)
     return None
 
 
-def _checkpoint_named(folder: Path, wanted: str) -> str:
+def rotate_checkpoints(folder: Path, limit: int | None, kept: Collection[int | None], identity: dict | None) -> None:
+    """Delete the oldest checkpoints of a run beyond ``limit`` (None or 0: none), but no step of ``kept``.
+
+    Folders without a manifest, or of another run, are nobody's to delete and do not count.
+    """
+    sealed = ((step, path, read_manifest(path)) for step, path in sorted(_checkpoints(folder)))
+    ours = [(step, path) for step, path, manifest in sealed if manifest and manifest["identity"] == identity]
+    surplus = max(len(ours) - limit, 0) if limit else 0
+    for step, path in ours:
+        if surplus and step not in kept:
+            remove_checkpoint(path)
+            surplus -= 1
+
+
+def _checkpoint_named(folder: Path, wanted: str, identity: dict[str, Any], allowed: Collection[str]) -> str:
     if wanted.lower() == "true":
-        checkpoint = newest_checkpoint(folder)
+        checkpoint = newest_checkpoint(folder, identity, allowed)
         if checkpoint is None:
             raise InputError(f"{folder}: holds no checkpoint to resume; leave --resume_from_checkpoint out")
         return checkpoint
-    if not Path(wanted, "trainer_state.json").is_file():
-        raise InputError(f"{wanted}: no whole checkpoint (trainer_state.json is missing); give a folder checkpoint-N")
+    reason = _why_not(Path(wanted), identity, allowed)
+    if reason:
+        raise InputError(f"{wanted}: no whole checkpoint of this run ({reason}); give another folder checkpoint-N")
     return wanted
+
+
+def _why_not(checkpoint: Path, identity: dict[str, Any], allowed: Collection[str]) -> str | None:
+    """Why a run cannot be continued from a checkpoint, or None."""
+    damage = find_damage(checkpoint)
+    if damage:
+        return damage
+    manifest = read_manifest(checkpoint)
+    changes = _changes(manifest["identity"] or {}, identity)
+    refused = [change for name, change in changes.items() if name not in allowed]
+    if refused:
+        return f"it is of another run ({_shortened(refused)})"
+    return None if manifest["can_be_continued"] else "it holds the model only, as --save_only_model asked"
 
 
 def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -124,12 +169,12 @@ def _checkpoints(folder: Path) -> list[tuple[int, Path]]:
     return [(int(match.group(1)), path) for match, path in matches if match]
 
 
-def _refuse_other_run(folder: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+def _changes(there: dict[str, Any], here: dict[str, Any]) -> dict[str, str]:
+    """The settings that differ, each with its old and its new value."""
     names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-    if names:
-        changes = "; ".join(f"{name}: {there.get(name)} -> {here.get(name)}" for name in names[:5])
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        raise InputError(
-            f"{folder}: {RECORD_NAME} there is of another run ({changes}{more}); give another --output_dir, "
-            "or --overwrite_output_dir to start anew"
-        )
+    return {name: f"{name}: {there.get(name)} -> {here.get(name)}" for name in names}
+
+
+def _shortened(changes: Collection[str]) -> str:
+    more = f" and {len(changes) - 5} more" if len(changes) > 5 else ""
+    return "; ".join(list(changes)[:5]) + more

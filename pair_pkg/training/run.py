@@ -1,9 +1,11 @@
 """Training and evaluation as a stage runs them, and what a finished run leaves in its folder."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
 
 from pair_pkg.records import write_json, write_record
@@ -64,9 +66,19 @@ def stock_reason(args: TrainingArguments) -> str | None:
         return "NEFTune scales its noise by the length of padded rows"
     if args.gradient_checkpointing:
         return "gradient checkpointing recomputes the stock modules"
-    if args.fsdp or (args.deepspeed and args.hf_deepspeed_config.is_zero3()):
+    if _is_sharded(args):
         return "sharded weights are gathered by the stock modules"
     return None
+
+
+def _is_sharded(args: TrainingArguments) -> bool:
+    """Whether weights are divided over processes, as the flags or ``accelerate launch`` (its variables) say."""
+    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
+        return True
+    if args.deepspeed:
+        return args.hf_deepspeed_config.is_zero3()
+    with_deepspeed = parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
+    return with_deepspeed and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
 
 
 def _eval_metrics(entry: dict[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from pair_pkg.data.batches import EvaluationSampler, TrainSampler
-from pair_pkg.errors import InputError, TrainingFailure
+from pair_pkg.data.batches import EvaluationSampler, TrainSampler, rows_of_step
+from pair_pkg.errors import TrainingFailure
+from pair_pkg.interrupts import Interrupted, ignore_signals
 from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.cost import EnergyMeter
+from pair_pkg.training.durable import DurableTrainer
 from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
@@ -29,7 +30,7 @@ DivideGroups = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 MAX_NORM_BATCHES = 200  # of training rows that tell an averaged model's norm its statistics
 
 
-class StageTrainer(Trainer):
+class StageTrainer(DurableTrainer):
     """A Trainer whose data sets build their own batches and whose evaluation is a sum over rows.
 
     A data set has ``build_batch(items)`` (see ``data.batches.Item``) and ``row_tokens()``. ``score_batch(model,
@@ -74,11 +75,14 @@ class StageTrainer(Trainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader:
-        args = self.args
-        seed = args.seed if args.data_seed is None else args.data_seed
+        args, size = self.args, len(self.train_dataset)
         batch_size = args.per_device_train_batch_size
-        sampler = TrainSampler(len(self.train_dataset), batch_size, seed, args.process_index, args.world_size)
+        sampler = TrainSampler(size, batch_size, self._data_seed, args.process_index, args.world_size)
         return self._build_loader(self.train_dataset, sampler)
+
+    @property
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
         args = self.args
@@ -96,6 +100,7 @@ class StageTrainer(Trainer):
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
+            worker_init_fn=ignore_signals,
         )
 
     # ---- training ----
@@ -135,10 +140,12 @@ class StageTrainer(Trainer):
         return norm
 
     def _failure(self, what: str) -> TrainingFailure:
-        step = self.state.global_step + 1
+        args, step = self.args, self.state.global_step
+        rows_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        rows = rows_of_step(len(self.train_dataset), rows_per_step, self._data_seed, step)
         return TrainingFailure(
-            f"step {step}: {what}; nothing was saved from this step, the newest checkpoint stands; "
-            "lower --learning_rate, or --max_grad_norm, or look at the rows of this step"
+            f"step {step + 1}: {what}; nothing was saved from this step, the newest checkpoint stands; lower "
+            f"--learning_rate, or --max_grad_norm, or look at the rows of this step, {_some(rows)} of the training rows"
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
@@ -178,11 +185,23 @@ class StageTrainer(Trainer):
 
     def measure(self, dataloader: DataLoader) -> dict[str, float]:
         """The metrics of the model as it is, those of ``side_metrics`` among them; nothing is logged."""
-        metrics = self.row_metrics(self.score_dataset(dataloader))
+        columns = self.score_dataset(dataloader)
+        self._refuse_broken_columns(columns)
+        metrics = self.row_metrics(columns)
         numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
         for measure in self.side_metrics:
             numbers |= measure(self)
         return numbers
+
+    def _refuse_broken_columns(self, columns: dict[str, np.ndarray]) -> None:
+        for name, values in columns.items():
+            broken = columns["row"][~np.isfinite(values)]
+            if len(broken):
+                raise TrainingFailure(
+                    f"step {self.state.global_step}: the {name} of an evaluation is NaN or infinite at {_some(broken)} "
+                    f"of the {len(values):,} rows; nothing was saved from this step, the newest checkpoint stands; "
+                    "lower --learning_rate"
+                )
 
     def score_dataset(
         self, dataloader: DataLoader, full_precision: bool = False, score_batch: ScoreBatch | None = None
@@ -197,7 +216,9 @@ class StageTrainer(Trainer):
         scored: list[dict[str, np.ndarray]] = []
         precision = self._own_forward() if full_precision else self.accelerator.autocast()
         with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), precision:
-            for batch in dataloader:
+            for number, batch in enumerate(dataloader):
+                if self.is_in_train and number < dataloader.batch_sampler.num_shared and self.is_told_to_stop():
+                    raise Interrupted("told to stop in an evaluation; the same command goes on from what is saved")
                 columns = (score_batch or self.score_batch)(model, self._prepare_inputs(batch))
                 scored.append(
                     {
@@ -222,24 +243,6 @@ class StageTrainer(Trainer):
                 self.model.forward = wrapped
 
     # ---- checkpoints ----
-
-    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """Nothing: the library would upload all of ``output_dir``, publicly; a stage pushes its model by itself."""
-
-    def push_to_hub(self, *args: Any, **settings: Any) -> None:
-        """Nothing, as in ``init_hf_repo``."""
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Nothing, as in ``init_hf_repo``."""
-
-    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
-        try:
-            return super()._determine_best_metric(metrics, trial)
-        except KeyError as error:  # a known metric that these pairs do not define
-            raise InputError(
-                f"--metric_for_best_model {self.args.metric_for_best_model}: the validation pairs do not define it; "
-                f"take one of {', '.join(name.removeprefix('eval_') for name in metrics if name.startswith('eval_'))}"
-            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The library's files, but for ``training_args.bin``: a pickle, and it holds the Hub token in clear."""
@@ -284,6 +287,16 @@ def count_tokens(batch: dict[str, Any]) -> int:
     """Real tokens of a batch; padding does not count."""
     mask = batch.get("attention_mask")
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+def _some(rows: np.ndarray) -> str:
+    """The first of some row numbers, in words.
+
+    >>> _some(np.array([3, 1])), _some(np.arange(20))
+    ('rows 3, 1', 'rows 0, 1, 2, 3, 4, 5, 6, 7 and 12 more')
+    """
+    more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
+    return f"rows {', '.join(map(str, rows[:8]))}{more}"
 
 
 def _gather(scored: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
@@ -19,6 +20,7 @@ from pair_pkg.pairs.cross_encoder import bind_cross_encoder
 from pair_pkg.pairs.dataset import PairRows
 from pair_pkg.pairs.head_norm import add_head_norm
 from pair_pkg.pairs.loss import pair_loss, pair_row_metrics, score_pairs
+from pair_pkg.records import read_json, read_record
 from pair_pkg.training.trainer import StageTrainer
 
 SIZES = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48, pad_token_id=0)
@@ -113,3 +115,26 @@ def history_of():
         return np.array([(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "grad_norm" in e])
 
     return history
+
+
+@pytest.fixture
+def same_run():
+    """``same_run(one, other)``: two run folders have the same weights, logs and metrics, to the bit."""
+    # Timings differ by nature; the library's train_loss is the mean of the steps since the run was continued.
+    varying = ("tokens_per_second", "runtime", "per_second", "total_flos", "train_loss")
+
+    def log_of(folder):
+        entries = read_json(folder / "log_history.json")
+        return [{name: value for name, value in entry.items() if not name.endswith(varying)} for entry in entries]
+
+    def check(one, other):
+        assert log_of(one) == log_of(other)
+        weights, expected = (load_file(folder / "model.safetensors") for folder in (one, other))
+        assert weights.keys() == expected.keys()
+        for name, value in weights.items():
+            assert torch.equal(value, expected[name]), name
+        found, wanted = (read_record(folder)["metrics"] for folder in (one, other))
+        for name in ("before", "eval_loss", "eval_perplexity"):
+            assert found.get(name) == wanted.get(name)
+
+    return check

@@ -445,6 +445,7 @@ def test_only_defaults_named_here_differ_from_the_library():
     assert {name for name in ours if name not in theirs or ours[name] != theirs[name]} == {
         "output_dir", "overwrite_output_dir", "bf16", "logging_nan_inf_filter", "save_total_limit",
         "remove_unused_columns", "ddp_find_unused_parameters", "ddp_broadcast_buffers",
+        "allow_changed",
     }  # fmt: skip
 
 

@@ -1,34 +1,35 @@
 """Whose folder it is; and a run that was cut off and continued is the run that was not."""
 
 import functools
-import json
 import logging
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from pair_pkg.errors import EXIT_INTERRUPTED, InputError, run_door
 from pair_pkg.records import read_record
 from pair_pkg.stages import adapt, mlm_trainer
 from pair_pkg.training.checkpoints import FINISHED, RUNNING, Opened, begin_run, newest_checkpoint, open_run
+from pair_pkg.training.manifest import seal_checkpoint
 from pair_pkg.training.trainer import StageTrainer
 
 IDENTITY = {"learning_rate": 1e-4, "seed": 1}
-# Timings differ by nature; the library's train_loss is the mean of the steps since the run was continued.
-VARYING = ("tokens_per_second", "runtime", "per_second", "total_flos", "train_loss")
 
 
 # A folder and what stands in it.
 
 
-def checkpoint(folder, step, whole=True):
-    path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
+def checkpoint(folder, step, whole=True, identity=None):
+    path, written = folder / f"checkpoint-{step}", folder / ".saving" / f"checkpoint-{step}"
+    written.mkdir(parents=True)
+    (written / "trainer_state.json").write_text("{}")
     if whole:
-        (path / "trainer_state.json").write_text("{}")
+        facts = {"step": step, "identity": identity or IDENTITY, "can_be_continued": True, "scheduled": True}
+        facts |= {"at_epoch_end": False, "not_logged": {}}
+        seal_checkpoint(written, path, facts)
+    else:
+        written.rename(path)
     return str(path)
 
 
@@ -54,9 +55,9 @@ def test_a_broken_checkpoint_is_named_and_passed_over(tmp_path, caplog):
     whole = checkpoint(tmp_path, 4)
     broken = checkpoint(tmp_path, 8, whole=False)
     (tmp_path / "checkpoint-best").mkdir()
-    assert newest_checkpoint(tmp_path) == whole
+    assert newest_checkpoint(tmp_path, IDENTITY) == whole
     assert [record.getMessage() for record in caplog.records] == [
-        f"{broken}: not saved to its end; an older checkpoint is taken"
+        f"{broken}: manifest.json is missing, it was not saved to its end; an older checkpoint is taken"
     ]
 
 
@@ -96,8 +97,10 @@ def test_a_checkpoint_that_is_named(tmp_path):
     mine, other = str(tmp_path / "mine"), str(tmp_path / "other")
     assert open_run(mine, IDENTITY, resume_from_checkpoint="True") == Opened(checkpoint=newest)
     assert open_run(other, IDENTITY, resume_from_checkpoint=newest) == Opened(checkpoint=newest)
-    with pytest.raises(InputError, match="trainer_state.json is missing"):
+    with pytest.raises(InputError, match="checkpoint-5: no whole checkpoint of this run .manifest.json is missing"):
         open_run(mine, IDENTITY, resume_from_checkpoint=broken)
+    with pytest.raises(InputError, match="it is of another run .seed: 1 -> 2"):
+        open_run(mine, {**IDENTITY, "seed": 2}, resume_from_checkpoint=newest)
     with pytest.raises(InputError, match="holds no checkpoint to resume"):
         open_run(other, IDENTITY, resume_from_checkpoint="true")
 
@@ -143,23 +146,8 @@ def run(mlm_words, tmp_path, monkeypatch):
     return run_stage
 
 
-def weights(folder):
-    return load_file(folder / "model.safetensors")
-
-
-def log_of(folder):
-    entries = json.loads((folder / "log_history.json").read_text())
-    return [{name: value for name, value in entry.items() if not name.endswith(VARYING)} for entry in entries]
-
-
-def assert_same_end(one, other):
-    assert log_of(one) == log_of(other)
-    expected = weights(other)
-    for name, value in weights(one).items():
-        assert torch.equal(value, expected[name]), name
-    found, wanted = (read_record(folder)["metrics"] for folder in (one, other))
-    for name in ("before", "eval_loss", "eval_perplexity"):
-        assert found[name] == wanted[name]
+def newest(folder):
+    return newest_checkpoint(folder, read_record(folder)["identity"])
 
 
 CASES = [
@@ -172,18 +160,18 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("step", "newest", "flags"), CASES)
-def test_a_continued_run_is_bit_equal(run, tmp_path, step, newest, flags):
+@pytest.mark.parametrize(("step", "expected", "flags"), CASES)
+def test_a_continued_run_is_bit_equal(run, same_run, tmp_path, step, expected, flags):
     assert run("whole", *flags) == 0
     assert run("cut", *flags, interrupt=step) == EXIT_INTERRUPTED
-    found = newest_checkpoint(tmp_path / "cut")
-    assert (Path(found).name if found else None) == newest
+    found = newest(tmp_path / "cut")
+    assert (Path(found).name if found else None) == expected
     assert read_record(tmp_path / "cut")["status"] == RUNNING and not (tmp_path / "cut/model.safetensors").exists()
     assert run("cut", *flags) == 0
-    assert_same_end(tmp_path / "cut", tmp_path / "whole")
+    same_run(tmp_path / "cut", tmp_path / "whole")
 
 
-def test_a_continued_run_passes_over_a_broken_checkpoint(run, tmp_path, caplog):
+def test_a_continued_run_passes_over_a_broken_checkpoint(run, same_run, tmp_path, caplog):
     assert run("whole") == 0
     assert run("cut", interrupt=9) == EXIT_INTERRUPTED
     (tmp_path / "cut/checkpoint-8/trainer_state.json").unlink()
@@ -191,8 +179,8 @@ def test_a_continued_run_passes_over_a_broken_checkpoint(run, tmp_path, caplog):
     logging.getLogger("pair_pkg").addHandler(handler := logging.Handler())
     handler.emit = lambda record: messages.append(record.getMessage())
     assert run("cut") == 0
-    assert f"{tmp_path}/cut/checkpoint-8: not saved to its end; an older checkpoint is taken" in messages
-    assert_same_end(tmp_path / "cut", tmp_path / "whole")
+    assert f"{tmp_path}/cut/checkpoint-8: trainer_state.json is missing; an older checkpoint is taken" in messages
+    same_run(tmp_path / "cut", tmp_path / "whole")
 
 
 def test_a_finished_run_is_not_run_again(run, tmp_path, mlm_words, monkeypatch, capsys):
@@ -207,11 +195,11 @@ def test_a_finished_run_is_not_run_again(run, tmp_path, mlm_words, monkeypatch, 
     assert line in second
 
 
-def test_a_changed_learning_rate_is_refused_and_overwriting_starts_anew(run, tmp_path, capsys):
+def test_a_changed_learning_rate_is_refused_and_overwriting_starts_anew(run, same_run, tmp_path, capsys):
     assert run("cut", interrupt=9) == EXIT_INTERRUPTED
     assert run("cut", "--learning_rate=2e-3") == 2
     assert "learning_rate: 0.001 -> 0.002" in capsys.readouterr().err.splitlines()[-1]
-    assert newest_checkpoint(tmp_path / "cut").endswith("checkpoint-8")
+    assert newest(tmp_path / "cut").endswith("checkpoint-8")
     assert run("cut", "--learning_rate=2e-3", "--overwrite_output_dir") == 0
     assert run("fresh", "--learning_rate=2e-3") == 0
-    assert_same_end(tmp_path / "cut", tmp_path / "fresh")
+    same_run(tmp_path / "cut", tmp_path / "fresh")

@@ -21,6 +21,7 @@ from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
 from pair_pkg.mlm.masking import Masking
+from pair_pkg.records import read_record
 from pair_pkg.stages import adapt, mlm_trainer
 from pair_pkg.training.checkpoints import newest_checkpoint
 from pair_pkg.training.trainer import StageTrainer, count_tokens
@@ -268,7 +269,7 @@ def test_a_non_finite_step_stops_and_the_checkpoint_before_stands(
     lines = capsys.readouterr().err.strip().splitlines()
     errors = [line for line in lines if line.startswith("error:")]
     assert errors == [lines[-1]] and errors[0].startswith(f"error: step 3: {message}")
-    assert Path(newest_checkpoint(tmp_path / "out")).name == "checkpoint-2"
+    assert Path(newest_checkpoint(tmp_path / "out", read_record(tmp_path / "out")["identity"])).name == "checkpoint-2"
     model = AutoModelForMaskedLM.from_pretrained(tmp_path / "out" / "checkpoint-2")
     assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
     assert not (tmp_path / "out" / "model.safetensors").exists()
@@ -283,5 +284,5 @@ def test_a_learning_rate_that_breaks_the_model_stops_the_run(mlm_words, tmp_path
 def test_a_broken_model_is_not_evaluated_as_a_number(build_trainer):
     trainer = build_trainer()
     trainer.model.base_model.embeddings.LayerNorm.bias.data[0] = float("nan")
-    with pytest.raises(TrainingFailure, match="evaluation loss is nan"):
+    with pytest.raises(TrainingFailure, match="step 0: the loss of an evaluation is NaN or infinite at rows 0, 1, "):
         trainer.evaluate()

@@ -1,0 +1,123 @@
+"""Batch 8 = 2 x 4 accumulated = 2 processes x 4, for each architecture: losses, norms, weights and perplexity."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    ElectraConfig,
+    ElectraForMaskedLM,
+    ModernBertConfig,
+    ModernBertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
+
+from pair_pkg.records import read_json, read_record
+from pair_pkg.stages import adapt
+
+ROOT = Path(__file__).parents[2]
+SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, pad_token_id=0)
+MODELS = {
+    "bert": (BertForMaskedLM, BertConfig, SIZES),
+    "roberta": (RobertaForMaskedLM, RobertaConfig, SIZES),
+    "distilbert": (DistilBertForMaskedLM, DistilBertConfig,
+                   dict(dim=32, n_layers=2, n_heads=4, hidden_dim=48, pad_token_id=0)),
+    "electra": (ElectraForMaskedLM, ElectraConfig, SIZES | {"embedding_size": 16}),
+    "modernbert": (ModernBertForMaskedLM, ModernBertConfig, SIZES | {"global_attn_every_n_layers": 2}),
+}  # fmt: skip
+# An epsilon at the size of rounding keeps Adam from blowing up gradients that are zero but for it.
+SETTINGS = ("--hidden_dropout_prob=0", "--attention_probs_dropout_prob=0", "--max_train_samples=31", "--max_steps=6",
+            "--learning_rate=1e-3", "--adam_epsilon=1e-6", "--eval_steps=100", "--disable_tqdm")  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def architecture(request, tmp_path_factory, tiny_tokenizer):
+    """Its name, and the folder of a seeded model of it."""
+    folder = tmp_path_factory.mktemp("models") / request.param
+    return request.param, build_folder(request.param, folder, tiny_tokenizer)
+
+
+def build_folder(name, folder, tokenizer):
+    model_class, config_class, sizes = MODELS[name]
+    special = {"bos_token_id": None, "eos_token_id": None} if name in ("roberta", "modernbert") else {}
+    config = config_class(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special)
+    with torch.random.fork_rng():
+        torch.manual_seed(13)
+        model_class(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def trajectory(folder):
+    """(steps, 2): loss and gradient norm of each optimizer step."""
+    entries = read_json(folder / "log_history.json")
+    return np.array([(entry["loss"], entry["grad_norm"]) for entry in entries if "grad_norm" in entry])
+
+
+def assert_equal_runs(folder, reference):
+    ours, theirs = trajectory(folder), trajectory(reference)
+    assert ours.shape == (6, 2)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+    weights, wanted = (load_file(place / "model.safetensors") for place in (folder, reference))
+    assert weights.keys() == wanted.keys()
+    for name, value in wanted.items():
+        torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=0, msg=name)
+    found, expected = (read_record(place)["metrics"] for place in (folder, reference))
+    assert found["eval_perplexity"] == pytest.approx(expected["eval_perplexity"], rel=1e-6)
+    assert found["eval_predicted_tokens"] == expected["eval_predicted_tokens"] > 20
+
+
+def test_batch_8_is_4_accumulated_twice(architecture, mlm_words, tmp_path):
+    name, model = architecture
+    common = [f"--model_name_or_path={model}", *SETTINGS]
+    adapt.main(mlm_words(tmp_path / "whole", *common))
+    cut = ["--per_device_train_batch_size=4", "--gradient_accumulation_steps=2", "--per_device_eval_batch_size=3"]
+    adapt.main(mlm_words(tmp_path / "cut", *common, *cut))
+    assert_equal_runs(tmp_path / "cut", tmp_path / "whole")
+
+
+def torchrun(words_of_runs, tmp_path):
+    """Several runs of stage 1 one after the other in one pair of processes."""
+    script = tmp_path / "runs.py"
+    script.write_text(
+        "import json, sys\n"
+        "from pair_pkg.stages import adapt\n"
+        "from pair_pkg.stages.lifecycle import process_group_ends\n"
+        "with process_group_ends():\n"
+        "    for words in json.load(open(sys.argv[1])):\n"
+        "        adapt.run(words)\n"
+    )
+    (tmp_path / "runs.json").write_text(json.dumps(words_of_runs))
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
+    done = subprocess.run(
+        [*launcher, script, tmp_path / "runs.json"],
+        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_batch_8_is_two_processes_of_4(mlm_words, tiny_tokenizer, tmp_path):
+    """DDP over gloo."""
+    runs = []
+    for name in MODELS:
+        common = [f"--model_name_or_path={build_folder(name, tmp_path / name, tiny_tokenizer)}", *SETTINGS]
+        adapt.main(mlm_words(tmp_path / "whole" / name, *common))
+        runs.append(
+            mlm_words(tmp_path / "two" / name, *common, "--per_device_train_batch_size=4", "--ddp_backend=gloo")
+        )
+    torchrun(runs, tmp_path)
+    for name in MODELS:
+        assert_equal_runs(tmp_path / "two" / name, tmp_path / "whole" / name)

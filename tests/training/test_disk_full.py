@@ -1,0 +1,126 @@
+"""A disk that fills up in a save: one line, status 74, and the checkpoint before it stands."""
+
+import errno
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pair_pkg.errors import EXIT_DISK_FULL, is_disk_full, run_door
+from pair_pkg.records import read_record
+from pair_pkg.stages import adapt
+from pair_pkg.training import durable, manifest
+from pair_pkg.training.checkpoints import newest_checkpoint
+from pair_pkg.training.trainer import StageTrainer
+
+SETTINGS = ("--max_steps=2", "--save_strategy=steps", "--save_steps=1", "--eval_strategy=no", "--max_train_samples=40")
+FULL = "/dev/full"  # whoever writes to it, in Python or below, gets the system's own "No space left on device"
+FILES = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json", "config.json", "tokenizer.json",
+         "tokenizer_config.json")  # fmt: skip
+pytestmark = pytest.mark.skipif(not os.path.exists(FULL), reason="needs /dev/full, which Linux has")
+
+
+def no_space(*arguments, **settings):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a file")
+
+
+def fill_file(patch, name):
+    """The second save finds a full disk where it writes ``name``."""
+    save = StageTrainer.save_model
+
+    def save_model(trainer, output_dir=None, _internal_call=False):
+        if _internal_call and trainer.state.global_step == 2:
+            Path(output_dir).mkdir(parents=True)
+            Path(output_dir, name).symlink_to(FULL)
+        save(trainer, output_dir, _internal_call)
+
+    patch.setattr(StageTrainer, "save_model", save_model)
+
+
+def fail_at_step_2(patch, place, name):
+    """The second save finds a full disk in a function of this package or of the system."""
+    works, facts = getattr(place, name), durable.DurableTrainer._facts
+
+    def mark(trainer, scheduled):
+        if trainer.state.global_step == 2:
+            patch.setattr(place, name, no_space)
+        return facts(trainer, scheduled)
+
+    assert callable(works)
+    patch.setattr(durable.DurableTrainer, "_facts", mark)
+
+
+FAULTS = {
+    **{name: lambda patch, name=name: fill_file(patch, name) for name in FILES},
+    "manifest.json": lambda patch: fail_at_step_2(patch, manifest, "write_json"),
+    "on its way to the disk": lambda patch: fail_at_step_2(patch, os, "fsync"),
+    "model.safetensors": lambda patch: fail_at_step_2(patch, StageTrainer, "_save"),
+}
+
+
+@pytest.fixture
+def words(mlm_words, tmp_path):
+    return mlm_words(tmp_path / "out", *SETTINGS)
+
+
+def assert_told(status, folder, capfd, step=1):
+    assert status == EXIT_DISK_FULL
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
+    assert "the disk is full" in line and "give the same command" in line
+    assert Path(newest_checkpoint(folder, read_record(folder)["identity"])).name == f"checkpoint-{step}"
+    assert not (folder / manifest.STAGING_NAME).exists()
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_full_disk_is_told_and_the_checkpoint_before_stands(words, tmp_path, monkeypatch, capfd, fault):
+    with monkeypatch.context() as patch:
+        fault(patch)
+        status = run_door(adapt.main, words)
+    assert_told(status, tmp_path / "out", capfd)
+    assert not (tmp_path / "out" / "checkpoint-2").exists()
+
+
+def test_with_room_again_the_run_goes_on_to_the_same_end(words, mlm_words, same_run, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        fill_file(patch, "optimizer.pt")
+        assert run_door(adapt.main, words) == EXIT_DISK_FULL
+    assert run_door(adapt.main, words) == 0
+    assert run_door(adapt.main, mlm_words(tmp_path / "whole", *SETTINGS)) == 0
+    same_run(tmp_path / "out", tmp_path / "whole")
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """``small_disk(kilobytes)``: a folder on a disk of this size."""
+    mounted = []
+
+    def mount(kilobytes):
+        folder = tmp_path / f"disk{len(mounted)}"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "none", str(folder)]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("may not mount a small disk")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("share", [0.15, 0.4, 0.65, 0.9])
+def test_a_disk_that_is_really_too_small(words, mlm_words, small_disk, tmp_path, capfd, share):
+    """It takes the first checkpoint and this share of the second."""
+    assert run_door(adapt.main, words) == 0
+    saved = sum(-(-path.stat().st_size // 4096) * 4 for path in (tmp_path / "out" / "checkpoint-1").iterdir())
+    folder = small_disk(int(saved * (1 + share)) + 24) / "out"
+    capfd.readouterr()
+    assert_told(run_door(adapt.main, mlm_words(folder, *SETTINGS)), folder, capfd)
+
+
+def test_what_a_full_disk_is_called():
+    assert is_disk_full(OSError(errno.EDQUOT, "x")) and is_disk_full(RuntimeError("I/O error: No space left on device"))
+    assert is_disk_full(RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 128 vs 22"))
+    assert is_disk_full(RuntimeError("basic_ios::clear: iostream error"))
+    assert not is_disk_full(OSError(errno.EACCES, "x")) and not is_disk_full(ValueError("a full house"))

@@ -30,7 +30,7 @@ SECRETS = re.compile(
     rb"hf_[A-Za-z0-9]{30,}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_\w{50,}|AKIA[0-9A-Z]{16}|sk-[A-Za-z0-9_-]{32,}"
     rb"|AIza[\w-]{35}|xox[abpr]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
-PATHS = re.compile(rb"(?:/home/|/Users/|/root/|/tmp/|/private/var/|[A-Za-z]:\\\\?Users\\)[^\s\"'<>]*")
+PATHS = re.compile(rb"(?:/(?:home|Users|root|tmp|private/var)/|[A-Za-z]:\\\\?Users\\)[^\s\"'<>]*")
 MAY_HOLD_PATHS = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt")  # as words of a language
 
 

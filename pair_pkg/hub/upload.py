@@ -36,7 +36,10 @@ def open_repository(repo_id: str, *, private: bool, token: str | None, wait: Wai
     except HFValidationError as error:
         raise InputError(f"{repo_id}: is no name of a repository ({_clean(error, token)})") from error
     if private and not is_private:
-        raise InputError(f"{full_name}: is public; give --public to publish there, or another name")
+        raise InputError(
+            f"{full_name}: is public; give --public (in training --hub_private_repo false) to publish there, or "
+            "another name"
+        )
     return full_name
 
 

@@ -20,6 +20,11 @@ TEMPLATE = Path(__file__).with_name("card.md")
 MLM, CROSS, BI = "mlm", "cross-encoder", "bi-encoder"
 TASKS = {MLM: "fill-mask", CROSS: "text-classification", BI: "sentence-similarity"}
 HUB_TYPES = {"average_precision": "average_precision", "macro_f1": "f1", "mcc": "matthews_correlation"}
+# Made up, never of the data: two that mean the same and one that does not, and one to fill.
+EXAMPLES = {
+    "en": ("The pump starts by itself.", "The pump begins to run on its own.", "The lid is blue.", "It {} again."),
+    "zh": ("水泵自己启动了。", "水泵自动开始运转。", "盖子是蓝色的。", "水泵又{}了。"),
+}
 TOLD_SETTINGS = (
     "learning_rate", "lr_scheduler_type", "warmup_steps", "num_train_epochs", "max_steps",
     "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "weight_decay", "optim", "bf16", "seed",
@@ -34,10 +39,12 @@ def build_card(
     base_model: str | None = None,
     licence: str | None = None,
     language: list[str] | None = None,
+    special_tokens: Mapping[str, str | None] | None = None,
 ) -> ModelCard:
     """The card of a finished run's model; what the record does not hold is left out.
 
     ``base_model`` names the model on the Hub that all began with; None takes it from the lineage, where that names one.
+    ``special_tokens`` are the tokenizer's own, ``mask`` and ``sep``, for the examples of the Hub's widget.
     """
     kind = model_kind(record)
     base_model = base_model or hub_base(record)
@@ -50,6 +57,7 @@ def build_card(
         tags=["pair_pkg", *(["sentence-transformers", "cross-encoder"] if kind == CROSS else [])],
         model_name=repo_id.split("/")[-1],
         eval_results=list(_eval_results(record, kind)) or None,
+        widget=_widget(kind, language or [], special_tokens or {}),
     )
     return ModelCard.from_template(
         data,
@@ -86,6 +94,20 @@ def hub_base(record: Mapping[str, Any]) -> str | None:
     name = record.get("base_model") or ""
     is_name = re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", name)
     return name if is_name and not Path(name).exists() else None
+
+
+def _widget(kind: str, language: list[str], special_tokens: Mapping[str, str | None]) -> list[dict[str, Any]] | None:
+    """Examples for the box in which a visitor of the Hub tries the model; its one line for a cross-encoder holds both
+    sentences with the tokenizer's separator between them."""
+    examples = [EXAMPLES[name] for name in language if name in EXAMPLES] or [EXAMPLES["en"]]
+    if kind == BI:
+        return [{"source_sentence": first, "sentences": [same, other]} for first, same, other, _ in examples]
+    token = special_tokens.get("mask" if kind == MLM else "sep")
+    if token is None:
+        return None
+    if kind == MLM:
+        return [{"text": gap.format(token)} for *_, gap in examples]
+    return [{"text": f"{first} {token} {second}"} for first, *others, _ in examples for second in others]
 
 
 def _eval_results(record: Mapping[str, Any], kind: str) -> Iterator[EvalResult]:

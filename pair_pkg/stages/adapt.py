@@ -44,7 +44,7 @@ from pair_pkg.stages.mlm_trainer import (
     measured_names,
     refuse_misfits,
 )
-from pair_pkg.stages.publishing import push_saves
+from pair_pkg.stages.publishing import push_result, push_saves
 from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, task_identity
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.stages.vocabulary import Extension, extend_vocabulary
@@ -109,6 +109,8 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     opened = open_stage(args, identity, replace_other)
     if opened.finished:
         announce(f"{args.output_dir}: this run is finished; nothing was done again")
+        if not corpus.dry_run:
+            push_result(args)
         return opened.finished["metrics"]
 
     data = load_data(flags, source, validation, general, tokenizer, max_seq_length, num_special, pairs)

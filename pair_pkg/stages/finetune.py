@@ -151,11 +151,13 @@ def _finetune_folds(
 
 
 def _reuse(flags: PairFlags, record: dict[str, Any], unlabelled: Pairs | None) -> dict[str, Any]:
-    """A finished run: its metrics, and its model's scores of pairs that were asked for."""
+    """A finished run: its metrics; scores of pairs by its model, and its push to the Hub, where they were asked for."""
     folder = flags.training.output_dir
     announce(f"{folder}: this run is finished; nothing was trained again")
     if unlabelled is not None:
         predict_only(_with_model(flags, folder))
+    if not flags.pairs.dry_run:
+        push_result(flags.training)
     return record["metrics"]
 
 

@@ -17,8 +17,7 @@ from transformers.trainer_utils import HubStrategy
 from pair_pkg.errors import InputError, PushFailure, one_line
 from pair_pkg.hub.staging import stage_model
 from pair_pkg.hub.upload import open_repository, push_files
-from pair_pkg.report.card import build_card
-from pair_pkg.stages.push import publish
+from pair_pkg.stages.push import card_of, publish
 from pair_pkg.training.arguments import StageTrainingArguments
 from pair_pkg.training.trainer import StageTrainer
 
@@ -30,12 +29,11 @@ def open_hub(args: StageTrainingArguments) -> None:
 
     ``args.hub_model_id`` is its full name from then on. Raises ``InputError``.
     """
-    if not (args.push_to_hub and args.should_save):
+    if not _pushes(args):
         return
-    name = args.hub_model_id or Path(args.output_dir).absolute().name
-    token = _token(args)
+    _tell_differences(args)
     try:
-        args.hub_model_id = open_repository(name, private=args.hub_private_repo is not False, token=token)
+        args.hub_model_id = open_repository(_repository(args), private=_is_private(args), token=_token(args))
     except PushFailure as error:
         raise InputError(f"--push_to_hub: {error}; mend the network, or leave the flag out") from error
 
@@ -43,24 +41,22 @@ def open_hub(args: StageTrainingArguments) -> None:
 def push_saves(trainer: StageTrainer, record: dict[str, Any]) -> None:
     """Push the model of each checkpoint while training goes on, where ``--hub_strategy`` wants more than the end."""
     args = trainer.args
-    if args.push_to_hub and args.should_save and args.hub_strategy != HubStrategy.END:
+    if _pushes(args) and args.hub_strategy != HubStrategy.END:
         trainer.add_callback(SavePusher(args, record))
 
 
 def push_result(args: StageTrainingArguments) -> None:
-    """Push the finished model of ``output_dir``. Raises ``PushFailure``; the folder is whole in any case."""
-    if not (args.push_to_hub and args.should_save):
+    """Push the finished model of ``output_dir``, whether it was trained just now or before.
+
+    Raises ``InputError`` and ``PushFailure``; the folder is whole in any case.
+    """
+    if not _pushes(args):
         return
+    name = _repository(args)
     try:
-        publish(
-            Path(args.output_dir),
-            args.hub_model_id,
-            private=args.hub_private_repo is not False,
-            token=_token(args),
-            revision=args.hub_revision,
-        )
+        publish(Path(args.output_dir), name, private=_is_private(args), token=_token(args), revision=args.hub_revision)
     except PushFailure as error:
-        again = f"python -m pair_pkg push {args.output_dir} {args.hub_model_id}"
+        again = f"python -m pair_pkg push {args.output_dir} {name}"
         raise PushFailure(f"{error}; the model is whole in {args.output_dir}: {again}") from error
 
 
@@ -80,9 +76,9 @@ class SavePusher(TrainerCallback):
             return
         staging = tempfile.TemporaryDirectory()
         try:
-            card = str(build_card(self.record, repo_id=self.repo_id))
-            secrets = (self.token,) if self.token else ()
-            stage_model(Path(args.output_dir, f"checkpoint-{state.global_step}"), Path(staging.name), card, secrets)
+            checkpoint = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            card = str(card_of(checkpoint, self.record, self.repo_id))
+            stage_model(checkpoint, Path(staging.name), card, (self.token,))
         except (InputError, OSError) as error:
             self._fail(state.global_step, error)
             staging.cleanup()
@@ -115,7 +111,31 @@ class SavePusher(TrainerCallback):
         logger.warning("--push_to_hub: step %d was not pushed (%s); training goes on", step, one_line(str(error)))
 
 
-def _token(args: StageTrainingArguments) -> str | None:
+def _pushes(args: StageTrainingArguments) -> bool:
+    return args.push_to_hub and args.should_save
+
+
+def _repository(args: StageTrainingArguments) -> str:
+    return args.hub_model_id or Path(args.output_dir).absolute().name
+
+
+def _is_private(args: StageTrainingArguments) -> bool:
+    return args.hub_private_repo is not False
+
+
+def _tell_differences(args: StageTrainingArguments) -> None:
+    """What the library's flags promise and this way does not do, in one warning each."""
+    if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+        logger.warning(
+            "--hub_strategy %s: the states that a run is resumed from are pickles, and stay here; each save's model is "
+            "pushed, as by every_save",
+            args.hub_strategy.value,
+        )
+    if args.hub_always_push:
+        logger.warning("--hub_always_push: a save during a push is passed over in any case, so that none piles up")
+
+
+def _token(args: StageTrainingArguments) -> str:
     token = args.hub_token or get_token()
     if token is None:
         raise InputError("--push_to_hub: no token for the Hub: log in by `hf auth login`, or set HF_TOKEN")

@@ -1,16 +1,16 @@
 """``python -m pair_pkg push DIR REPO``: a finished model to the Hub, private by default, scanned, and proven there."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import get_token
+from huggingface_hub import ModelCard, get_token
 
 from pair_pkg.errors import InputError
 from pair_pkg.hub.staging import CARD_NAME, stage_model
 from pair_pkg.hub.upload import open_repository, push_files
-from pair_pkg.records import read_record
+from pair_pkg.records import read_json, read_record
 from pair_pkg.report.card import build_card
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.training.checkpoints import FINISHED
@@ -75,11 +75,21 @@ def _stage(model_dir: Path, staging: Path, repo: str, token: str | None, fields:
     return stage_model(model_dir, staging, str(_card(model_dir, repo, fields)), (token,) if token else ())
 
 
-def _card(model_dir: Path, repo: str, fields: dict[str, Any]) -> Any:
+def _card(model_dir: Path, repo: str, fields: dict[str, Any]) -> ModelCard:
     record = read_record(model_dir)
     if record is None:
         what = "holds no run.json" if model_dir.is_dir() else "no such folder"
         raise InputError(f"{model_dir}: {what}; give the --output_dir of a finished run")
     if record.get("status") != FINISHED:
         raise InputError(f"{model_dir}: this run is not finished; run it to its end first")
-    return build_card(record, repo_id=repo, **fields)
+    return card_of(model_dir, record, repo, **fields)
+
+
+def card_of(model_dir: Path, record: Mapping[str, Any], repo: str, **fields: Any) -> ModelCard:
+    """The card of the model in a folder, with examples in the words of its tokenizer."""
+    settings_path = model_dir / "tokenizer_config.json"
+    settings = read_json(settings_path) if settings_path.is_file() else {}
+    tokens = {name: settings.get(f"{name}_token") for name in ("mask", "sep")}
+    # older files hold a token as an object
+    tokens = {name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items()}
+    return build_card(record, repo_id=repo, special_tokens=tokens, **fields)

@@ -69,3 +69,43 @@ def test_a_token_that_may_not_write_is_told_before_training(words, hub, tmp_path
 def test_an_ensemble_is_not_pushed(tmp_path):
     with pytest.raises(InputError, match="an ensemble, which is no model to push"):
         finetune.parse([f"--output_dir={tmp_path}", "--k_folds=3", "--push_to_hub", "--use_cpu"])
+
+
+def test_a_run_that_is_finished_already_is_pushed_when_the_flag_is_added(hub, mlm_words, tmp_path):
+    flags = ("--do_train", "--max_steps=1", "--save_strategy=no")
+    adapt.main(mlm_words(tmp_path / "tiny-pump", *flags))
+    assert hub.requests == []
+    pushing = mlm_words(tmp_path / "tiny-pump", *flags, "--push_to_hub", f"--hub_token={hub.token}")
+    adapt.main([*pushing, "--dry_run"])
+    assert hub.requests == []
+    adapt.main(pushing)
+    repository = hub.repositories["someone/tiny-pump"]  # named after the folder
+    assert repository["messages"] == ["Model by pair_pkg"] and repository["private"]
+    assert repository["commits"][-1]["model.safetensors"] == (tmp_path / "tiny-pump/model.safetensors").read_bytes()
+
+
+@pytest.mark.slow  # a training of stage 2
+def test_stage_2_pushes_what_it_finished_before(hub, tiny_bert, tiny_pairs, tmp_path, capsys):
+    table = tmp_path / "pairs.csv"
+    lines = [f"{first},{second},1" for first, second in tiny_pairs[:90]]
+    lines += [f"{first},{tiny_pairs[number + 90][1]},0" for number, (first, _) in enumerate(tiny_pairs[90:])]
+    table.write_text("sentence1,sentence2,label\n" + "\n".join(lines) + "\n")
+    flags = {"model_name_or_path": tiny_bert, "train_file": table, "output_dir": tmp_path / "pairs", "max_steps": 2}
+    flags |= {"save_strategy": "no", "eval_strategy": "no", "use_cpu": "true", "bf16": "false", "max_seq_length": 48}
+    words = [f"--{name}={value}" for name, value in flags.items()]
+    assert run_door(finetune.main, words) == 0
+    push_words = [*words, "--push_to_hub", "--hub_model_id=someone/pairs", f"--hub_token={hub.token}"]
+    hub.faults = [("repos/create", 503)] * 1000
+    assert run_door(finetune.main, push_words) == 69
+    assert "python -m pair_pkg push" in capsys.readouterr().err
+    hub.faults = []
+    assert run_door(finetune.main, push_words) == 0
+    assert "decision.json" in hub.repositories["someone/pairs"]["commits"][-1]
+
+
+def test_what_the_librarys_flags_promise_and_is_not_done_is_told(hub, words, tmp_path, capsys):
+    assert run_door(adapt.main, [*words, "--hub_strategy=all_checkpoints", "--hub_always_push"]) == 0
+    printed = capsys.readouterr().err
+    assert "--hub_strategy all_checkpoints: the states that a run is resumed from are pickles" in printed
+    assert "--hub_always_push: a save during a push is passed over" in printed
+    assert not [name for files in hub.repositories["someone/tiny-pump"]["commits"] for name in files if ".pt" in name]

@@ -13,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 from pair_pkg.errors import InputError, PushFailure, run_door
 from pair_pkg.hub import upload
 from pair_pkg.records import read_record, write_json, write_record
+from pair_pkg.report.card import build_card
 from pair_pkg.stages import push
 
 SECRET = "hf_" + "Zq7" * 12
@@ -90,6 +91,8 @@ def test_the_card_says_what_the_record_says(hub, model_dir):
     head = yaml.safe_load(card.split("---")[1])
     assert head["license"] == "mit" and head["base_model"] == "someone/base-encoder"
     assert head["pipeline_tag"] == "text-classification" and head["library_name"] == "transformers"
+    assert {"pair_pkg", "sentence-transformers", "cross-encoder"} == set(head["tags"])
+    assert head["widget"][0] == {"text": "The pump starts by itself. [SEP] The pump begins to run on its own."}
     results = head["model-index"][0]["results"][0]
     accuracy = next(part for part in results["metrics"] if part["type"] == "accuracy")
     assert accuracy["value"] == 0.75
@@ -97,6 +100,30 @@ def test_the_card_says_what_the_record_says(hub, model_dir):
     assert "| accuracy | 75.0 % | 66.0 to 83.0 | 50.0 % |" in card
     assert 'CrossEncoder("someone/pump-pairs")' in card and "**0.5000**" in card
     assert "`someone/base-encoder` -> masked-language-model" in card
+
+
+@pytest.mark.parametrize(
+    ("stage", "architecture", "pipeline", "library", "example"),
+    [
+        ("mlm", None, "fill-mask", "transformers", {"text": "水泵又<mask>了。"}),
+        (
+            "pairs",
+            "bi_encoder",
+            "sentence-similarity",
+            "sentence-transformers",
+            {"source_sentence": "水泵自己启动了。", "sentences": ["水泵自动开始运转。", "盖子是蓝色的。"]},
+        ),
+    ],
+)
+def test_the_widget_has_examples_in_the_languages_and_tokens_of_the_model(
+    stage, architecture, pipeline, library, example
+):
+    labels = {"kind": "binary", "names": ["0", "1"]}
+    record = {"stage": stage, "architecture": architecture, "labels": labels}
+    tokens = {"mask": "<mask>", "sep": "</s>"}
+    card = build_card(record, repo_id="me/model", language=["fr", "zh"], special_tokens=tokens)
+    assert card.data.pipeline_tag == pipeline and card.data.library_name == library
+    assert yaml.safe_load(str(card).split("---")[1])["widget"] == [example]
 
 
 def test_a_dry_run_shows_the_files_and_speaks_to_nobody(hub, model_dir, capsys):

@@ -9,6 +9,8 @@ from functools import cached_property
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.errors import InputError
+
 CHUNK_TEXTS = 10_000  # tokenized in one call: keeps all cores busy, and memory flat
 
 
@@ -29,6 +31,15 @@ class TextTokens:
     @cached_property
     def _begins(self) -> np.ndarray:
         return np.cumsum(self.lengths) - self.lengths
+
+
+def refuse_single_text(texts: Sequence[str], name: str) -> None:
+    """Raise ``InputError`` where one string stands for a list of texts: its characters would be taken for them.
+
+    >>> refuse_single_text(["a text"], "texts")
+    """
+    if isinstance(texts, str):
+        raise InputError(f"{name}: one string where a list of texts belongs; give [{texts[:20]!r}]")
 
 
 def tokenize_singles(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> TextTokens:

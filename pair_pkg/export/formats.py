@@ -4,7 +4,7 @@
 
 import importlib.util
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ class Format:
     compiles: bool = False
 
 
-def check_formats(names: list[str]) -> list[str]:
+def check_formats(names: Sequence[str]) -> list[str]:
     """The formats asked for, each once, "all" as what can be built here. Raises ``InputError`` for another word."""
     unknown = [name for name in names if name not in FORMATS and name != "all"]
     if unknown:

@@ -47,8 +47,10 @@ def choose_precision(bf16: bool | None, fp16: bool, use_cpu: bool) -> bool:
 def compute_dtype(name: str, device_type: str) -> torch.dtype:
     """The type to multiply in, with a warning where this device is not known to gain from it.
 
-    Raises ``InputError`` for int8 on anything but a processor.
+    Raises ``InputError`` for an unknown name, and for int8 on anything but a processor.
     """
+    if name not in COMPUTE_DTYPES:
+        raise InputError(f"dtype {name}: unknown; give one of {', '.join(COMPUTE_DTYPES)}")
     if name == "int8" and device_type != "cpu":
         raise InputError(f"int8 on {device_type}: is for processors; give bfloat16, or the device cpu")
     known = {

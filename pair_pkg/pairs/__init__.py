@@ -1,1 +1,5 @@
 """The sentence-pair objective: labels, architectures, metrics, baselines."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

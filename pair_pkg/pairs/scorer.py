@@ -6,6 +6,7 @@ scorer.predict_one("How do I repay?", "What is the way to pay back?")
 
 # R pairs, C classes
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +23,7 @@ from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.data.batches import FROZEN, Item
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
-from pair_pkg.data.texts import cut_by_tokens
+from pair_pkg.data.texts import cut_by_tokens, refuse_single_text
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts, hold_in, move_batch
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
@@ -74,13 +75,16 @@ class Scorer:
 
         Binary labels: a cross-encoder's logit margin, a bi-encoder's cosine. Scores: in the labels' own range. A
         cross-encoder averages both orders of a pair, as it was trained to be scored, unless ``symmetric`` says
-        otherwise; a bi-encoder has one order.
+        otherwise; a bi-encoder has one order. Raises ``InputError`` for a bare string, and for lists of two lengths.
         """
-        assert len(sentence1) == len(sentence2), "pairs need two sentences each"
+        refuse_single_text(sentence1, "sentence1")
+        refuse_single_text(sentence2, "sentence2")
+        if len(sentence1) != len(sentence2):
+            raise InputError(f"{len(sentence1):,} first sentences and {len(sentence2):,} second; give as many of both")
         return self.bare_scores(sentence1, sentence2, self.symmetric if symmetric is None else symmetric)
 
     def predict(self, sentence1: Texts, sentence2: Texts) -> Verdicts:
-        """Scores, calibrated probabilities and verdicts."""
+        """Scores, calibrated probabilities and verdicts of R pairs, in their order; errors as those of ``score``."""
         scores = self.score(sentence1, sentence2)
         if self.decision is None:
             return Verdicts(scores, None, None)
@@ -98,13 +102,14 @@ class Scorer:
 
 
 def load_scorer(
-    model_dir: str, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
+    model_dir: str | os.PathLike, *, device: str | torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Scorer:
     """The scorer of a folder that stage 2 wrote; on a GPU where there is one, unless ``device`` says otherwise.
 
     ``dtype`` bfloat16 multiplies in it: faster where the hardware does so, and the third digit of a score may change.
     Raises ``InputError`` for any other folder.
     """
+    model_dir = os.fspath(model_dir)
     record = read_record(model_dir) if Path(model_dir).is_dir() else None
     if record is None or "labels" not in record:
         raise InputError(

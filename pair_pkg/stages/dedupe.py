@@ -16,6 +16,7 @@ from pair_pkg.data.corpus import Document
 from pair_pkg.errors import InputError
 from pair_pkg.report.tables import format_table
 from pair_pkg.search.clusters import find_neighbours, star_clusters
+from pair_pkg.search.verdicts import cosine_threshold
 from pair_pkg.stages.row_files import refuse_input, refuse_unknown_rows, write_rows
 from pair_pkg.stages.search import shown
 from pair_pkg.stages.terminal import CommandParser, announce, progress, set_up_logging
@@ -31,7 +32,6 @@ from pair_pkg.stages.text_input import (
     text_paths,
     warn_of_dropped,
 )
-from pair_pkg.stages.verdicts import cosine_threshold
 
 logger = logging.getLogger("pair_pkg")
 

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -38,14 +39,35 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         raise InputError("export: give --model DIR and --to FORMAT ..., or --load EXPORT; --help lists the formats")
     if options.ids:
         raise InputError("--ids: the ids are made by an export's own tokenizer; give the export as --load")
-    if not options.tolerance >= 0:
-        raise InputError(f"--tolerance {options.tolerance}: give points of the metric, 0 or more")
-    names, model_dir = check_formats(options.to), resolve_package(options.model)
-    output_dir = Path(options.output or Path(model_dir, "export"))
+    return export_formats(
+        options.model, options.to, output_dir=options.output, validation=options.validation, tolerance=options.tolerance
+    )
+
+
+def export_formats(
+    model_dir: str | os.PathLike,
+    formats: Sequence[str],
+    *,
+    output_dir: str | os.PathLike | None = None,
+    validation: str | None = None,
+    tolerance: float = DEFAULT_TOLERANCE,
+) -> dict[str, Measured]:
+    """Export a fine-tuned model, each format proven against float32 before it is kept; what each measured, by name.
+
+    ``formats`` are names of ``python -m pair_pkg export --help``, such as ["onnx", "int8"], each a folder in
+    ``output_dir`` (unset: export in the model's folder). ``validation`` is a file of labelled pairs for the proof
+    (unset: the run's test pairs); half precision and int8 may lose ``tolerance`` points of the metric. Of each:
+    ``bytes``, ``latency`` in milliseconds by batch size, ``rows_per_second`` and the ``comparison``. Raises
+    ``InputError``, and ``ExportFailure`` at the end where a format failed its proof; nothing of that one is left.
+    """
+    if not tolerance >= 0:
+        raise InputError(f"--tolerance {tolerance}: give points of the metric, 0 or more")
+    names, name_or_path = check_formats(formats), resolve_package(os.fspath(model_dir))
+    folder = Path(output_dir or Path(name_or_path, "export"))
     for name in names:
-        check_target(output_dir, name)
-    finished = load_finished(model_dir)
-    return export_all(finished, names, output_dir, proof_rows(finished, options.validation), options.tolerance)
+        check_target(folder, name)
+    finished = load_finished(name_or_path)
+    return export_all(finished, names, folder, proof_rows(finished, validation), tolerance)
 
 
 def export_all(

@@ -17,6 +17,7 @@ from pair_pkg.records import read_json
 from pair_pkg.search.faiss_index import INDEX_TYPES
 from pair_pkg.search.index_changes import add_to_index, create_index, rebuild_index, remove_from_index
 from pair_pkg.search.index_folder import MANIFEST, SearchIndex, changing, open_index, read_manifest, refuse_other_model
+from pair_pkg.search.text_index import ROW_NUMBERS, index_facts
 from pair_pkg.search.text_store import Record
 from pair_pkg.search.vector_files import check_unit_rows, open_vectors
 from pair_pkg.stages.embed import record_path
@@ -37,7 +38,6 @@ from pair_pkg.stages.text_input import (
 
 logger = logging.getLogger("pair_pkg")
 
-ROW_NUMBERS = "row numbers"
 SAMPLED_TEXTS = 8  # encoded again to see that given vectors are the model's
 LOWEST_COSINE = 0.98  # of a given vector to the model's: bfloat16 and int8 stay above, another model far below
 
@@ -125,11 +125,7 @@ def _create(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     held_out = _held_out(options, ready)
     texts = _Texts(options, first_row=0, known_ids=set())
     given = texts.given_vectors(ready) if options.vectors else None
-    facts = {
-        "model": {"name": ready.name, **ready.identity(), "fingerprint": ready.fingerprint},
-        "ids": options.id_column or ROW_NUMBERS,
-        "next_row_number": texts.num_read,
-    }
+    facts = index_facts(ready, options.id_column or ROW_NUMBERS, texts.num_read)
     with changing(folder):
         vectors, finish = (given, lambda: None) if options.vectors else texts.embed(ready, folder)
         with progress(len(vectors), "building", "rows") as advance:

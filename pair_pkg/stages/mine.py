@@ -18,6 +18,7 @@ from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.search.mining import Encode, Mined, mine_negatives, mine_paraphrases
+from pair_pkg.search.verdicts import PairJudge
 from pair_pkg.stages.row_files import refuse_input, refuse_unknown_rows, write_rows
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 from pair_pkg.stages.text_input import (
@@ -30,7 +31,6 @@ from pair_pkg.stages.text_input import (
     run_job,
     text_paths,
 )
-from pair_pkg.stages.verdicts import PairJudge
 
 COSINE, SOURCE = "cosine", "source"  # not "score", which stage 2 reads as a label
 LABELLED, MINED = "labelled", "mined"

@@ -24,6 +24,7 @@ from pair_pkg.report.plots import plot_comparison
 from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
 from pair_pkg.report.tables import comparison_table, format_table
 from pair_pkg.stages import adapt, finetune
+from pair_pkg.stages.comparison import BOOTSTRAP_SEED, RESAMPLES
 from pair_pkg.stages.pairs_data import load_splits, load_unlabelled
 from pair_pkg.stages.predictions import Predictions, read_predictions
 from pair_pkg.stages.recipes import read_keys, read_seeds, section_words
@@ -33,8 +34,6 @@ from pair_pkg.stages.seed_runs import seed_dir
 from pair_pkg.stages.task_pairs import task_words
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
 
-RESAMPLES = 10_000
-BOOTSTRAP_SEED = 0
 KEYS = {"base_model", "output_dir", "seeds", "mlm", "pairs"}
 
 

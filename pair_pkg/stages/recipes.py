@@ -1,6 +1,7 @@
 """What the recipe files of whole experiments share: their keys, their seeds, and sections of a door's flags."""
 
-from collections.abc import Collection, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pair_pkg.errors import InputError
@@ -38,3 +39,24 @@ def section_words(path: str, section: str, settings: Any) -> list[str]:
         raise InputError(f"{path}: {section} must be a mapping of flags, one `flag: value` a line")
     values = {name: value if isinstance(value, list) else [value] for name, value in settings.items()}
     return to_words([Setting(name, None if value == [None] else tuple(value)) for name, value in values.items()])
+
+
+def flag_words(flags: Mapping[str, Any]) -> list[str]:
+    """Flags given as Python values, as words of a command line.
+
+    >>> flag_words({"train_file": ["a.txt", "b.txt"], "seed": 1, "do_eval": True, "max_seq_length": None})
+    ['--train_file', 'a.txt', 'b.txt', '--seed=1', '--do_eval=true']
+    """
+    return to_words([Setting(name, _flag_values(value)) for name, value in flags.items()])
+
+
+def _flag_values(value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        return (json.dumps(value),)
+    return tuple(map(_flag_text, value)) if isinstance(value, list | tuple) else (_flag_text(value),)
+
+
+def _flag_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

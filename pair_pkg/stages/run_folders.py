@@ -4,6 +4,7 @@ What an older run did not write is None or empty here, and is left out of what i
 """
 
 import csv
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,17 @@ class PipelineFolder:
     name: str
     results: dict[str, Any]
     parts: dict[str, RunFolder]  # adapted model (stage 1), base and adapted (stage 2), as far as they are there
+
+
+def read_run(folder: str | os.PathLike) -> RunFolder | PipelineFolder:
+    """What a run left in its folder, or a pipeline in its own; nothing is loaded on a device.
+
+    Of a run: ``stage`` ("mlm" or "pairs"), ``metrics`` and the whole ``record`` (run.json: settings, lineage, cost,
+    versions), ``history`` (what was logged, a mapping each) and ``predictions`` (the scored test pairs, or None).
+    Of a pipeline: ``results`` with ``answer``, ``sentence`` and ``comparison``, and its runs as ``parts``. Raises
+    ``InputError`` for a folder that is neither, and for damaged files.
+    """
+    return read_folders([os.fspath(folder)])[0]
 
 
 def read_folders(folders: Sequence[str]) -> list[RunFolder | PipelineFolder]:

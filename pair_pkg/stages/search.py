@@ -6,20 +6,19 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pair_pkg.data.corpus import read_documents
 from pair_pkg.errors import InputError, one_line
-from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.report.tables import display_width, format_table
-from pair_pkg.search.answers import Answer, Hit, find_hits, rerank
-from pair_pkg.search.index_folder import open_index, read_manifest, refuse_other_model
+from pair_pkg.search.answers import Answer, Hit
+from pair_pkg.search.searcher import RERANK_TOP_K, TOP_K, load_searcher
 from pair_pkg.search.vector_files import write_beside
 from pair_pkg.stages.row_files import refuse_input
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
-from pair_pkg.stages.text_input import add_encoder_flags, load_encoder, read_filled, text_paths, warn_of_dropped
-from pair_pkg.stages.verdicts import PairJudge, cosine_judge
+from pair_pkg.stages.text_input import add_encoder_flags, read_filled, text_paths, warn_of_dropped
 
 PROMPT = "query> "
 NARROWEST_TEXT = 20  # columns that a text is shown in at least
@@ -63,10 +62,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--queries", nargs="+", help="files of queries: txt, csv, tsv, json, jsonl, parquet")
     parser.add_argument("--text_column", help="column of the queries; unset: text, content, document, ...")
     parser.add_argument("--encoding", help="encoding of the files of queries; unset: detected")
-    parser.add_argument("--top_k", type=int, default=10, help="texts to show for a query (default: 10)")
+    parser.add_argument("--top_k", type=int, default=TOP_K, help=f"texts to show for a query (default: {TOP_K})")
     parser.add_argument("--rerank", metavar="DIR", help="cross-encoder that ranks the nearest texts anew")
     parser.add_argument(
-        "--rerank_top_k", type=int, default=50, help="nearest texts that it is shown, at least --top_k (default: 50)"
+        "--rerank_top_k",
+        type=int,
+        default=RERANK_TOP_K,
+        help=f"nearest texts that it is shown, at least --top_k (default: {RERANK_TOP_K})",
     )
     parser.add_argument("--json", action="store_true", help="print JSON lines, one a query")
     parser.add_argument("--output", help="write JSON lines to this file")
@@ -75,23 +77,15 @@ def _parser() -> argparse.ArgumentParser:
 
 def _answering(options: argparse.Namespace) -> AnswerAll:
     """Load all that answers need, once; the model is the one that the index was built with, if none is named."""
-    folder = Path(options.index)
-    manifest = read_manifest(folder)
-    options.model = options.model or manifest["model"].get("name")
-    ready = load_encoder(options)
-    refuse_other_model(manifest, folder, ready.name, ready.fingerprint)
-    judge_pairs = PairJudge(resolve_package(options.rerank), "--rerank") if options.rerank else None
-    judge = cosine_judge(ready.name) if judge_pairs is None else None
-    opened = open_index(folder)
-
-    def answer_all(queries: list[str]) -> list[Answer]:
-        vectors = ready.encode(queries)
-        if judge_pairs is None:
-            return find_hits(opened, queries, vectors, options.top_k, judge)
-        candidates = find_hits(opened, queries, vectors, max(options.top_k, options.rerank_top_k))
-        return rerank(candidates, judge_pairs, options.top_k)
-
-    return answer_all
+    searcher = load_searcher(
+        options.index,
+        model=options.model,
+        reranker=options.rerank,
+        dtype=options.dtype,
+        device=options.device,
+        batch_tokens=options.batch_tokens,
+    )
+    return partial(searcher.search, top_k=options.top_k, rerank_top_k=options.rerank_top_k)
 
 
 def _queries(options: argparse.Namespace) -> Iterator[str]:

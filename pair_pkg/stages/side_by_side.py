@@ -3,20 +3,15 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.report.evaluation import MAIN_METRIC, SHOWN_METRICS
 from pair_pkg.report.numbers import format_change, format_value, metric_title
 from pair_pkg.report.page import Block, Charts, Section, Table
-from pair_pkg.report.statistics import compare_metrics
 from pair_pkg.report.tables import Cells
+from pair_pkg.stages.comparison import compare_tested, same_pairs
 from pair_pkg.stages.report_charts import ranking_charts
 from pair_pkg.stages.report_sections import confidence_words, cost_rows, model_interval
 from pair_pkg.stages.run_folders import RunFolder
-
-RESAMPLES = 10_000
-BOOTSTRAP_SEED = 0
 
 
 def side_by_side(runs: Sequence[RunFolder]) -> Section | None:
@@ -67,24 +62,11 @@ def _pair_blocks(runs: Sequence[RunFolder]) -> Iterator[Block]:
 
 def _difference_rows(runs: Sequence[RunFolder]) -> Iterator[list[str]]:
     """The main metric of each later run against the first, where both scored the very same pairs."""
-    first = runs[0].predictions
     for run in runs[1:]:
-        other = run.predictions
-        if first is None or other is None or not _same_pairs(first, other):
+        if not same_pairs(runs[0].predictions, run.predictions):
             continue
-        found = compare_metrics(
-            first.kind,
-            first.labels,
-            first.scores[None],
-            other.scores[None],
-            base_threshold=_threshold(runs[0]),
-            adapted_threshold=_threshold(run),
-            groups=first.groups(),
-            num_resamples=RESAMPLES,
-            seed=BOOTSTRAP_SEED,
-        )
-        name = MAIN_METRIC[first.kind]
-        difference = found[name]
+        name = MAIN_METRIC[run.predictions.kind]
+        difference = compare_tested(runs[0], run)[name]
         low, high = (format_change(name, bound) for bound in (difference.low, difference.high))
         yield [run.name, metric_title(name), format_change(name, difference.difference, unit=True), f"{low} to {high}"]
 
@@ -94,16 +76,6 @@ def _cost_cells(runs: Sequence[RunFolder]) -> Cells:
     names = dict.fromkeys(name for cost in costs for name in cost)
     rows = [[name, *(cost.get(name) for cost in costs)] for name in names]
     return Cells(["what it took", *(run.name for run in runs)], rows, "l" + "r" * len(runs))
-
-
-def _same_pairs(first: Any, other: Any) -> bool:
-    texts = (first.sentence1, first.sentence2) == (other.sentence1, other.sentence2)
-    return first.kind == other.kind and texts and np.array_equal(first.labels, other.labels)
-
-
-def _threshold(run: RunFolder) -> float:
-    threshold = run.record.get("threshold")
-    return 0.0 if threshold is None else threshold  # other kinds than binary use none
 
 
 def _counted(run: RunFolder) -> str | None:

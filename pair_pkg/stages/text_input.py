@@ -1,55 +1,26 @@
 """What the commands on texts share: flags for the texts and the encoder, and both made ready."""
 
 import argparse
-import dataclasses
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 
 from pair_pkg.data.corpus import CORPUS_SUFFIXES, DOCUMENT_PER, Document, read_documents
 from pair_pkg.data.files import expand_paths
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder, encode_texts, hold_in
-from pair_pkg.modeling.loading import resolve_package
-from pair_pkg.modeling.precision import COMPUTE_DTYPES, compute_dtype
-from pair_pkg.modeling.sentence_folder import fingerprint_encoder, load_sentence_encoder
+from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder
+from pair_pkg.modeling.precision import COMPUTE_DTYPES
+from pair_pkg.search import ready_encoder
+from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder
 from pair_pkg.search.vector_job import VectorJob, plan_rows
 from pair_pkg.stages.terminal import progress
 
 logger = logging.getLogger("pair_pkg")
 
 Documents = Callable[[], Iterable[Document]]  # read anew at each call
-
-
-@dataclass(frozen=True)
-class ReadyEncoder:
-    """An encoder on its device, and what its vectors depend on."""
-
-    name: str
-    fingerprint: str
-    encoder: SentenceEncoder
-    dtype: torch.dtype
-    batch_tokens: int
-
-    def identity(self) -> dict[str, Any]:
-        """What the bytes of vectors depend on, beside the texts."""
-        return {
-            "model": self.fingerprint,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "batch_tokens": self.batch_tokens,
-            "max_seq_length": self.encoder.max_seq_length,
-            "normalized": self.encoder.normalized,
-        }
-
-    def encode(self, texts: list[str]) -> np.ndarray:
-        """Vectors of a few texts, (R, D) float32."""
-        return encode_texts(self.encoder, texts, batch_tokens=self.batch_tokens, dtype=self.dtype)
 
 
 def add_text_flags(parser: argparse.ArgumentParser, with_ids: bool = False, nargs: str = "+") -> None:
@@ -80,7 +51,10 @@ def add_encoder_flags(parser: argparse.ArgumentParser, model_required: bool = Tr
         "are about twice as fast where the hardware multiplies in them; int8 is for processors without them",
     )
     parser.add_argument(
-        "--batch_tokens", type=int, default=8192, help="tokens of a batch (default: 8192, which fits any machine)"
+        "--batch_tokens",
+        type=int,
+        default=BATCH_TOKENS,
+        help=f"tokens of a batch (default: {BATCH_TOKENS}, which fits any machine)",
     )
     parser.add_argument("--device", help="cpu, cuda, cuda:1, mps; unset: the accelerator, where there is one")
 
@@ -134,17 +108,13 @@ def warn_of_dropped(dropped: list[str]) -> None:
 
 def load_encoder(options: argparse.Namespace, unit_rows: bool = True) -> ReadyEncoder:
     """The encoder that the flags name; with ``unit_rows`` its vectors are normalized, whatever its own way."""
-    if options.batch_tokens < 1:
-        raise InputError(f"--batch_tokens {options.batch_tokens}: give at least 1, such as 8192")
-    name = resolve_package(options.model)
-    device = _device(options.device)
-    encoder = load_sentence_encoder(name)
-    if unit_rows:
-        encoder = dataclasses.replace(encoder, normalized=True)
-    encoder.model.to(device)
-    encoder.head.to(device)
-    dtype = compute_dtype(options.dtype, device.type)
-    return ReadyEncoder(name, fingerprint_encoder(name), hold_in(encoder, dtype), dtype, options.batch_tokens)
+    return ready_encoder.load_encoder(
+        options.model,
+        dtype=options.dtype,
+        device=options.device,
+        batch_tokens=options.batch_tokens,
+        unit_rows=unit_rows,
+    )
 
 
 def plan_job(ready: ReadyEncoder, documents: Documents, path: Path) -> VectorJob:
@@ -167,13 +137,3 @@ def warn_of_cut(audit: EncodingAudit, encoder: SentenceEncoder) -> None:
             "%d of %d distinct texts are longer than the model's %d tokens; their ends are not in the vectors",
             audit.truncated, audit.texts, encoder.max_seq_length,
         )  # fmt: skip
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        return accelerator or torch.device("cpu")
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise InputError(f"--device {name}: not to be had here; give cpu, or leave it out") from error

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Stage 1: continue masked-language-model pretraining on your corpus.
 
 python run_mlm.py --model_name_or_path MODEL --train_file corpus.txt --output_dir runs/mlm

@@ -1,3 +1,4 @@
+#!/usr/bin/env python
 """Stage 2: fine-tune a checkpoint on labelled sentence pairs.
 
 python run_pair_cls.py --model_name_or_path runs/mlm --train_file pairs.csv --output_dir runs/pairs

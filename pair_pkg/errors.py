@@ -16,6 +16,8 @@ EXIT_INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command, given agai
 FULL_DISK_WORDS = ("No space left on device", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos",
                    "iostream error")  # fmt: skip
 
+LIBRARY_DEBUG = ("underflow_overflow", "tpu_metrics_debug")  # what transformers' own --debug takes
+
 
 class InputError(ValueError):
     """Input that the user can mend: the message is one line with the place and the cure."""
@@ -42,14 +44,13 @@ def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str]
 
     Bad input prints one line and returns 2, a failed training or export prints one line and returns 1, a failed push
     69, a full disk 74, a signal or Ctrl-C 75.
-    ``--debug`` anywhere in the command line shows the traceback as well. Any other exception
+    A bare ``--debug`` anywhere in the command line shows the traceback as well. Any other exception
     is a defect of this package and keeps its traceback.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in words
+    words, debug = take_debug(list(sys.argv[1:] if argv is None else argv))
     try:
         with obey_signals():
-            main([word for word in words if word != "--debug"])
+            main(words)
     except (Interrupted, KeyboardInterrupt) as interrupt:
         print(f"interrupted: {one_line(str(interrupt)) or 'by the keyboard'}", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -62,6 +63,20 @@ def run_door(main: Callable[[Sequence[str] | None], object], argv: Sequence[str]
         print(f"error: {one_line(message)}", file=sys.stderr)
         return status
     return 0
+
+
+def take_debug(words: Sequence[str]) -> tuple[list[str], bool]:
+    """The words without a bare ``--debug``, and whether there was one; the library's own takes a value.
+
+    >>> take_debug(["score", "--debug", "--model", "m"]), take_debug(["--debug", "underflow_overflow"])
+    ((['score', '--model', 'm'], True), (['--debug', 'underflow_overflow'], False))
+    """
+    bare = [
+        place
+        for place, word in enumerate(words)
+        if word == "--debug" and not (words[place + 1 : place + 2] and words[place + 1] in LIBRARY_DEBUG)
+    ]
+    return [word for place, word in enumerate(words) if place not in bare], bool(bare)
 
 
 def is_disk_full(error: BaseException) -> bool:

@@ -13,6 +13,7 @@ from pair_pkg.mlm.head import PredictedLogits
 
 # Logits in float32 at a time: on a CPU what its caches hold, on a GPU what keeps it busy (half a gigabyte).
 ELEMENTS_AT_A_TIME, ELEMENTS_AT_A_TIME_GPU = 1 << 19, 1 << 27
+TELLING_LOSS = 20  # nats a token: e^20 is far beyond any vocabulary
 
 
 def masked_lm_loss(outputs: PredictedLogits, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
@@ -77,6 +78,18 @@ def score_rows(outputs: PredictedLogits, labels: Tensor, rows: Tensor, row_of_la
     zero = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
     sums = {name: zero.index_add(0, row_of_label, values.double()) for name, values in columns.items()}
     return {"row": rows, **sums}
+
+
+def perplexity_words(loss: float) -> str:
+    """A training loss as whoever watches reads it; a perplexity beyond e^20 says no more than the loss.
+
+    >>> perplexity_words(3.0), perplexity_words(25.0)
+    ('perplexity 20.09', 'loss 25.0000')
+    """
+    if loss >= TELLING_LOSS:
+        return f"loss {loss:.4f}"
+    perplexity = math.exp(loss)
+    return f"perplexity {perplexity:,.0f}" if perplexity >= 1000 else f"perplexity {perplexity:.4g}"
 
 
 def metric_names(loss_only: bool) -> set[str]:

@@ -87,6 +87,16 @@ class Recipe:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Parse, run what is not done, print the tables; returns what ``ablation.json`` holds."""
     set_up_logging(logging.WARNING)  # what each run says of itself goes into its folder
+    options = build_parser().parse_args(argv)
+    if options.jobs < 1:
+        raise InputError(f"--jobs {options.jobs} is out of range; give 1 or more")
+    recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.only)
+    run_ablation(recipe, options.recipe, options.jobs)
+    return summarize(recipe)
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg ablate", description="Compare settings, each alone, over seeds.")
     parser.add_argument(
         "recipe",
@@ -97,12 +107,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seeds", nargs="+", type=int, help="other training seeds than the recipe's")
     parser.add_argument("--only", nargs="+", help="these variants only, beside the first one")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time; above 1 of one thread each")
-    options = parser.parse_args(argv)
-    if options.jobs < 1:
-        raise InputError(f"--jobs {options.jobs} is out of range; give 1 or more")
-    recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.only)
-    run_ablation(recipe, options.recipe, options.jobs)
-    return summarize(recipe)
+    return parser
 
 
 def read_recipe(

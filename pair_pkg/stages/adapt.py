@@ -48,13 +48,15 @@ from pair_pkg.stages.publishing import push_result, push_saves
 from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, task_identity
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.stages.vocabulary import Extension, extend_vocabulary
-from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
+from pair_pkg.training.arguments import COMMAND_LINE, StageParser, parse_arguments
 from pair_pkg.training.run import train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
 
 DEFAULT_MAX_SEQ_LENGTH = 512
 NUM_PREVIEWS = 3
 TERMS_NAME = "terms.txt"
+PROGRAM = "run_mlm.py"
+FLAG_TYPES = tuple(MlmFlags.__annotations__.values())
 DESCRIPTION = "Continue masked-language-model pretraining on a corpus, and say what it did to perplexity."
 
 
@@ -76,8 +78,12 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
 
 def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> MlmFlags:
     """The flags of stage 1. Raises ``InputError``."""
-    types = tuple(MlmFlags.__annotations__.values())
-    return MlmFlags(*parse_arguments(types, argv, program="run_mlm.py", description=DESCRIPTION, place=place))
+    return MlmFlags(*parse_arguments(FLAG_TYPES, argv, program=PROGRAM, description=DESCRIPTION, place=place))
+
+
+def build_parser() -> StageParser:
+    """The flags of stage 1, as ``--help`` and the shells show them."""
+    return StageParser(FLAG_TYPES, PROGRAM, DESCRIPTION)
 
 
 def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:

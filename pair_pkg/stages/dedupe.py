@@ -42,7 +42,7 @@ SHOWN_CLUSTERS, SHOWN_COLUMNS = 5, 80
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Cluster texts into a file; returns the counts."""
     set_up_logging()
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     output = Path(options.output)
     refuse_unknown_rows(output)
     if options.threshold is not None and not -1 < options.threshold <= 1:
@@ -73,7 +73,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return _announce(output, documents(), representative, threshold)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg dedupe", description="Cluster texts by meaning.")
     add_text_flags(parser, with_ids=True)
     add_encoder_flags(parser)

@@ -46,8 +46,9 @@ from pair_pkg.stages.pair_setup import DEFAULT_MAX_SEQ_LENGTH, load_pair_tokeniz
 from pair_pkg.stages.pairs_data import PairSplits, load_labelled, load_splits
 from pair_pkg.stages.predictions import TEST_NAME, write_predictions
 from pair_pkg.stages.terminal import announce, set_up_logging
-from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
+from pair_pkg.training.arguments import COMMAND_LINE, StageParser, parse_arguments
 
+PROGRAM = "python -m pair_pkg distill"
 DESCRIPTION = "Train a bi-encoder on what a cross-encoder says of pairs from a corpus."
 SECTION = "distillation"  # of run.json
 
@@ -66,9 +67,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> DistillationFlags:
     """The flags of the command. Raises ``InputError``."""
-    program = "python -m pair_pkg distill"
     distillation, *rest = parse_arguments(
-        DISTILLATION_TYPES, argv, program=program, description=DESCRIPTION, place=place
+        DISTILLATION_TYPES, argv, program=PROGRAM, description=DESCRIPTION, place=place
     )
     stage2 = PairFlags(*rest)
     refused = {
@@ -84,6 +84,11 @@ def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> Distillation
             raise InputError(f"distill: {flag} is not served; leave it out (the model to train is --student)")
     model = dataclasses.replace(stage2.model, model_name_or_path=distillation.student)
     return DistillationFlags(distillation, stage2._replace(model=model))
+
+
+def build_parser() -> StageParser:
+    """The flags of the command, as ``--help`` and the shells show them."""
+    return StageParser(DISTILLATION_TYPES, PROGRAM, DESCRIPTION)
 
 
 def distill(flags: DistillationFlags) -> dict[str, Any]:

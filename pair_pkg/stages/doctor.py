@@ -37,15 +37,20 @@ LOW_MEMORY = 4 * 2**30  # bytes: a base-sized encoder, its optimizer and activat
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Print what was found, what would be chosen, and advice; returns all three."""
-    parser = CommandParser(prog="pair_pkg doctor", description="This machine, what would be chosen on it, and advice.")
-    parser.add_argument("--output_dir", default=".", help="where runs would be written (default: here)")
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     facts = {**_software(), **_hardware(), **_disks(options.output_dir)}
     found = {"facts": facts, "choices": choices(), "advice": list(advice(options.output_dir))}
     announce(format_table(["found", ""], list(facts.items())), "")
     announce(format_table(["would be chosen", ""], list(found["choices"].items())), "")
     announce(*(f"advice: {line}" for line in found["advice"] or ["none; all is well"]))
     return found
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="pair_pkg doctor", description="This machine, what would be chosen on it, and advice.")
+    parser.add_argument("--output_dir", default=".", help="where runs would be written (default: here)")
+    return parser
 
 
 def choices() -> dict[str, str]:

@@ -34,15 +34,7 @@ logger = logging.getLogger("pair_pkg")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Embed texts into a file, and write what was done beside it (``FILE.json``), which is returned."""
     set_up_logging()
-    parser = CommandParser(prog="pair_pkg embed", description="Write the vectors of texts, a row a text.")
-    add_text_flags(parser, with_ids=True)
-    add_encoder_flags(parser)
-    parser.add_argument("--output", required=True, help="file to write: .npy, .jsonl (a list a line) or .parquet")
-    parser.add_argument("--normalize", action="store_true", help="rows of length 1, where the model's own are not")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file of other vectors")
-    parser.add_argument("--output_hidden_states", action="store_true", help="write them too, for a few texts (npz)")
-    parser.add_argument("--output_attentions", action="store_true", help="the same, and the first text's as a picture")
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     output = Path(options.output)
     suffix = vector_suffix(output)
     paths = text_paths(options.texts)
@@ -54,6 +46,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if layers:
         record["layers"] = layers.write(output.with_suffix(".layers.npz"), texts)
     return record
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="pair_pkg embed", description="Write the vectors of texts, a row a text.")
+    add_text_flags(parser, with_ids=True)
+    add_encoder_flags(parser)
+    parser.add_argument("--output", required=True, help="file to write: .npy, .jsonl (a list a line) or .parquet")
+    parser.add_argument("--normalize", action="store_true", help="rows of length 1, where the model's own are not")
+    parser.add_argument("--overwrite", action="store_true", help="replace a file of other vectors")
+    parser.add_argument("--output_hidden_states", action="store_true", help="write them too, for a few texts (npz)")
+    parser.add_argument("--output_attentions", action="store_true", help="the same, and the first text's as a picture")
+    return parser
 
 
 def record_path(output: Path) -> Path:

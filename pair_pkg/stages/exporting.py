@@ -1,6 +1,5 @@
 """``python -m pair_pkg export``: a finished model in the formats of other programs, each proven equal to float32."""
 
-import argparse
 import logging
 import os
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ GAIN = 1.05  # a half-precision export that is not this many times faster than f
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Export a model, or look into an export; returns what each format measured, or what was read."""
     set_up_logging()
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     if options.load:
         return read_export(options.load, options.ids, options.output)
     if not options.model or not options.to:
@@ -133,11 +132,11 @@ def read_export(export_dir: str, ids_file: str | None, output: str | None) -> di
     return {"rows": len(encoded)}
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(
         prog="pair_pkg export",
         description="Export a finished model, each format proven against PyTorch in float32.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="formats:\n" + "\n".join(f"  {name:<22}{wanted.summary}" for name, wanted in FORMATS.items()),
     )
     parser.add_argument("--model", help="folder of a fine-tuned cross-encoder or bi-encoder")

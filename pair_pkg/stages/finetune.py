@@ -37,11 +37,13 @@ from pair_pkg.stages.predictions import PREDICTIONS_NAME, TEST_NAME, write_predi
 from pair_pkg.stages.publishing import open_hub, push_result, push_saves
 from pair_pkg.stages.seed_runs import run_seeds
 from pair_pkg.stages.terminal import announce, set_up_logging
-from pair_pkg.training.arguments import COMMAND_LINE, parse_arguments
+from pair_pkg.training.arguments import COMMAND_LINE, StageParser, parse_arguments
 from pair_pkg.training.run import train_and_evaluate
 from pair_pkg.training.trainer import StageTrainer
 
 NUM_PREVIEWS = 3
+PROGRAM = "run_pair_cls.py"
+FLAG_TYPES = tuple(PairFlags.__annotations__.values())
 DESCRIPTION = "Fine-tune a checkpoint on labelled sentence pairs, and say how well it tells which mean the same."
 
 
@@ -77,10 +79,14 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
 
 def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> PairFlags:
     """The flags of stage 2. Raises ``InputError``."""
-    types = tuple(PairFlags.__annotations__.values())
-    flags = PairFlags(*parse_arguments(types, argv, program="run_pair_cls.py", description=DESCRIPTION, place=place))
+    flags = PairFlags(*parse_arguments(FLAG_TYPES, argv, program=PROGRAM, description=DESCRIPTION, place=place))
     refuse_misfits(flags.architecture, flags.layers, flags.aids)
     return flags
+
+
+def build_parser() -> StageParser:
+    """The flags of stage 2, as ``--help`` and the shells show them."""
+    return StageParser(FLAG_TYPES, PROGRAM, DESCRIPTION)
 
 
 def finetune(flags: PairFlags, data: PairSplits, *, replace_other: bool = False) -> dict[str, Any]:

@@ -19,15 +19,20 @@ DEFAULT_DIR = "runs"
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, str]]:
     """Print the runs, the oldest first; returns a row for each."""
-    parser = CommandParser(prog="pair_pkg history", description="Runs by date, with correct/total and accuracy.")
-    parser.add_argument("folders", nargs="*", metavar="DIR", help=f"where to look (default: {DEFAULT_DIR})")
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     rows = list_runs(options.folders or [DEFAULT_DIR])
     if not rows:
         announce(f"no run stands below {', '.join(options.folders or [DEFAULT_DIR])}")
     else:
         announce(format_table(list(rows[0]), [list(row.values()) for row in rows]))
     return rows
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="pair_pkg history", description="Runs by date, with correct/total and accuracy.")
+    parser.add_argument("folders", nargs="*", metavar="DIR", help=f"where to look (default: {DEFAULT_DIR})")
+    return parser
 
 
 def list_runs(folders: Sequence[str]) -> list[dict[str, str]]:

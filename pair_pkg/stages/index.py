@@ -45,7 +45,7 @@ LOWEST_COSINE = 0.98  # of a given vector to the model's: bfloat16 and int8 stay
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Build or change an index; returns its manifest."""
     set_up_logging()
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     _refuse_confusion(options)
     folder = Path(options.output)
     if folder.exists() and not folder.is_dir():
@@ -79,7 +79,8 @@ def describe(folder: Path, manifest: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg index", description="Build a FAISS index of texts, or change one.")
     add_text_flags(parser, with_ids=True, nargs="*")
     add_encoder_flags(parser, model_required=False)

@@ -23,15 +23,7 @@ NUM_MASKED_ROWS = 3
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Print the tokens of a text or a pair, the special tokens and masked rows; returns the encoding."""
-    parser = CommandParser(prog="pair_pkg inspect", description="Show how a text becomes tokens and masks.")
-    parser.add_argument("--model", required=True, help="folder or Hub name of a checkpoint or tokenizer")
-    parser.add_argument("--text", required=True, help="the text, or the first sentence of a pair")
-    parser.add_argument("--pair", help="the second sentence")
-    parser.add_argument("--seed", type=int, default=42, help="seed of the masks (default: 42)")
-    parser.add_argument("--output_hidden_states", action="store_true", help="write those of every layer to --output")
-    parser.add_argument("--output_attentions", action="store_true", help="write them to --output, and draw them (png)")
-    parser.add_argument("--output", help="file of hidden states and attentions: .npz; the picture stands beside it")
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     wanted = {"hidden_states": options.output_hidden_states, "attentions": options.output_attentions}
     if any(wanted.values()) and (options.output is None or Path(options.output).suffix != ".npz"):
         raise InputError("--output_hidden_states, --output_attentions: name the file with --output, such as layers.npz")
@@ -45,6 +37,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if layers:
         layers.write(Path(options.output), [options.text], options.pair)
     return dict(encoding)
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="pair_pkg inspect", description="Show how a text becomes tokens and masks.")
+    parser.add_argument("--model", required=True, help="folder or Hub name of a checkpoint or tokenizer")
+    parser.add_argument("--text", required=True, help="the text, or the first sentence of a pair")
+    parser.add_argument("--pair", help="the second sentence")
+    parser.add_argument("--seed", type=int, default=42, help="seed of the masks (default: 42)")
+    parser.add_argument("--output_hidden_states", action="store_true", help="write those of every layer to --output")
+    parser.add_argument("--output_attentions", action="store_true", help="write them to --output, and draw them (png)")
+    parser.add_argument("--output", help="file of hidden states and attentions: .npz; the picture stands beside it")
+    return parser
 
 
 def masked_rows(tokenizer: PreTrainedTokenizerFast, text: str, seed: int) -> list[str]:

@@ -39,7 +39,7 @@ LABELLED, MINED = "labelled", "mined"
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Mine pairs into a file; returns the counts."""
     set_up_logging()
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     output = Path(options.output)
     refuse_unknown_rows(output)
     if options.filter and not options.pairs:
@@ -60,7 +60,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return _mine_negatives(options, ready, paths, output, *labelled)
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg mine", description="Mine hard negatives, or candidates for paraphrases.")
     add_text_flags(parser)
     add_encoder_flags(parser)
@@ -83,7 +84,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--top_k", type=int, default=20, help="paraphrases: neighbours of a text (default: 20)")
     parser.add_argument("--max_pairs", type=int, default=10_000, help="paraphrases: pairs to write (default: 10000)")
     parser.add_argument(
-        "--min_cosine", type=float, default=0.5, help="paraphrases: below it few are any (default: 0.5)"
+        "--min_cosine",
+        type=float,
+        default=0.5,
+        help="paraphrases: least cosine, few are any below (default: 0.5)",
     )
     return parser
 

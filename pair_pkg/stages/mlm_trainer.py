@@ -18,7 +18,7 @@ from pair_pkg.data.tokens import TokenStore, special_affixes
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
-from pair_pkg.mlm.loss import masked_lm_loss, metric_names, perplexity_metrics, score_rows
+from pair_pkg.mlm.loss import masked_lm_loss, metric_names, perplexity_metrics, perplexity_words, score_rows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.modeling.base_weights import BaseWeights
 from pair_pkg.modeling.loading import carry_pooler, load_model
@@ -88,6 +88,7 @@ def build_trainer(
         score_batch=score_batch_for(args.prediction_loss_only),
         row_metrics=perplexity_metrics,
         side_metrics=side,
+        describe_loss=perplexity_words,
         **add_aids(model, args, flags.layers),
     )
     for callback in _callbacks(flags, base, new_rows):

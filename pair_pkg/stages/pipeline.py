@@ -52,17 +52,22 @@ class Recipe:
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Parse, run both stages, print the answer; returns what ``results.json`` holds."""
     set_up_logging()
+    options = build_parser().parse_args(argv)
+    recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.base_model)
+    recipe = replace(recipe, with_texts=not options.no_texts)
+    check_recipe(options.recipe, recipe)
+    return run_pipeline(recipe)
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg pipeline", description="Adapt, fine-tune with and without, compare.")
     parser.add_argument("recipe", help="YAML or JSON: base_model, output_dir, seeds, and the sections mlm and pairs")
     parser.add_argument("--output_dir", help="another folder than the recipe's")
     parser.add_argument("--seeds", nargs="+", type=int, help="other training seeds than the recipe's")
     parser.add_argument("--base_model", help="another base checkpoint than the recipe's")
     parser.add_argument("--no_texts", action="store_true", help=f"leave the texts of pairs out of {REPORT_NAME}")
-    options = parser.parse_args(argv)
-    recipe = read_recipe(options.recipe, options.output_dir, options.seeds, options.base_model)
-    recipe = replace(recipe, with_texts=not options.no_texts)
-    check_recipe(options.recipe, recipe)
-    return run_pipeline(recipe)
+    return parser
 
 
 def read_recipe(

@@ -19,6 +19,15 @@ from pair_pkg.training.checkpoints import FINISHED
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Parse, push, print; returns the repository's name, the commit and the files."""
     set_up_logging()
+    options = build_parser().parse_args(argv)
+    fields = {"licence": options.license, "language": options.language, "base_model": options.base_model}
+    if options.dry_run:
+        return show(Path(options.model), options.repo, fields)
+    return publish(Path(options.model), options.repo, private=not options.public, revision=options.revision, **fields)
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg push", description="Publish a finished model: the model and its card alone.")
     parser.add_argument("model", metavar="DIR", help="folder of a finished run of either stage")
     parser.add_argument("repo", metavar="REPO", help="OWNER/NAME on the Hub, or NAME under your own account")
@@ -28,11 +37,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--language", nargs="+", help="such as zh en (default: none is stated)")
     parser.add_argument("--base_model", help="its first ancestor's name on the Hub (default: the lineage's)")
     parser.add_argument("--dry_run", action="store_true", help="show what would be pushed, and push nothing")
-    options = parser.parse_args(argv)
-    fields = {"licence": options.license, "language": options.language, "base_model": options.base_model}
-    if options.dry_run:
-        return show(Path(options.model), options.repo, fields)
-    return publish(Path(options.model), options.repo, private=not options.public, revision=options.revision, **fields)
+    return parser
 
 
 def publish(

@@ -29,16 +29,21 @@ TONES = {HELPED: "good", HURT: "bad"}
 def main(argv: Sequence[str] | None = None) -> Path:
     """Parse, write the page, print where it is; returns its path."""
     set_up_logging()
-    parser = CommandParser(prog="pair_pkg report", description="One HTML page of finished runs, with no outside part.")
-    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="folder of a run, or of a pipeline")
-    parser.add_argument("--output", help=f"the page (default: {REPORT_NAME} in the folder of a single run)")
-    parser.add_argument("--no_texts", action="store_true", help="leave the texts of the worst pairs out")
-    options = parser.parse_args(argv)
+    options = build_parser().parse_args(argv)
     if options.output is None and len(options.runs) > 1:
         raise InputError("several runs: name the page with --output, such as report.html")
     path = write_report(options.runs, options.output or Path(options.runs[0], REPORT_NAME), not options.no_texts)
     announce(f"written: {path}")
     return path
+
+
+def build_parser() -> CommandParser:
+    """The command's flags."""
+    parser = CommandParser(prog="pair_pkg report", description="One HTML page of finished runs, with no outside part.")
+    parser.add_argument("runs", nargs="+", metavar="RUN_DIR", help="folder of a run, or of a pipeline")
+    parser.add_argument("--output", help=f"the page (default: {REPORT_NAME} in the folder of a single run)")
+    parser.add_argument("--no_texts", action="store_true", help="leave the texts of the worst pairs out")
+    return parser
 
 
 def write_report(folders: Sequence[str | os.PathLike], path: str | os.PathLike, with_texts: bool) -> Path:

@@ -30,7 +30,7 @@ logger = logging.getLogger("pair_pkg")
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Score pairs; returns the verdict of ``--sentences``, or the number of pairs and, where labelled, the metrics."""
     set_up_logging()
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     if bool(options.pairs) == bool(options.sentences):
         raise InputError("pair_pkg score: give files of pairs, or two sentences as --sentences A B")
     if options.output and not options.output.lower().endswith(".csv"):
@@ -59,7 +59,8 @@ def describe_verdict(verdict: Verdict) -> str:
     )
 
 
-def _parser() -> CommandParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg score", description="Score pairs with a fine-tuned model.")
     parser.add_argument("pairs", nargs="*", help="files of pairs: csv, tsv, json, jsonl or parquet, each also as gz")
     parser.add_argument("--model", required=True, help="folder that run_pair_cls.py wrote")

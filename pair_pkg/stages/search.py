@@ -29,7 +29,7 @@ AnswerAll = Callable[[list[str]], list[Answer]]
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Answer the queries; returns the answers as ``--json`` prints them."""
     set_up_logging()
-    options = _parser().parse_args(argv)
+    options = build_parser().parse_args(argv)
     if options.top_k < 1 or options.rerank_top_k < 1:
         raise InputError("--top_k and --rerank_top_k: give at least 1")
     if options.texts and options.queries:
@@ -54,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     return [dataclasses.asdict(answer) for answer in answers]
 
 
-def _parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
+    """The command's flags."""
     parser = CommandParser(prog="pair_pkg search", description="Find the nearest texts of an index.")
     parser.add_argument("texts", nargs="*", help="queries; without any, and without --queries, a prompt asks for them")
     parser.add_argument("--index", required=True, help="folder of the index")

@@ -7,24 +7,50 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
 from pair_pkg.errors import InputError, one_line
+from pair_pkg.training.flag_help import FlagHelp
 
 logger = logging.getLogger("pair_pkg")
 
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_SECONDS = 30  # between two lines about the progress of a long work, where there is no terminal
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser whose complaint is one line and an exit status, as everywhere."""
+    """A parser whose complaint is one line and an exit status, as everywhere, and with what all commands take."""
+
+    def __init__(self, **settings: Any):
+        super().__init__(formatter_class=FlagHelp, **settings)
+        everywhere = self.add_argument_group("everywhere")
+        everywhere.add_argument(
+            "--log_level",
+            choices=LOG_LEVELS,
+            action=_SetLogLevel,
+            default=argparse.SUPPRESS,
+            help="the least important lines to show on the standard error (default: info)",
+        )
+        everywhere.add_argument(  # taken by errors.run_door, before any command
+            "--debug",
+            action="store_true",
+            default=argparse.SUPPRESS,
+            help="show the traceback of an error too (default: its one line)",
+        )
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{self.prog}: {one_line(message)}; --help lists all flags")
+
+
+class _SetLogLevel(argparse.Action):
+    """Sets the level at once: it is no setting of a command."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        logger.setLevel(values.upper())
 
 
 def announce(*lines: str) -> None:

@@ -16,15 +16,19 @@ import torch
 from accelerate.utils import parse_flag_from_env
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.integrations import get_reporting_integration_callbacks
+from transformers.training_args import trainer_log_levels
 
 from pair_pkg.errors import InputError, one_line
 from pair_pkg.modeling.precision import choose_precision
+from pair_pkg.training.flag_help import FlagHelp
 from pair_pkg.training.legacy_flags import translate_legacy
 from pair_pkg.training.settings import Setting, is_recipe, read_bool, read_recipe, read_words, to_words
 
 logger = logging.getLogger("pair_pkg")
 
 COMMAND_LINE = "command line"
+LIBRARY_GROUP = "Training: the rest of the library's arguments, as it explains them"
+PASSIVE = -1  # the library's word for: leave the level as it is
 
 
 def parse_arguments(
@@ -42,12 +46,9 @@ def parse_arguments(
     ``InputError`` for everything that a user can mend.
     """
     program = program if place == COMMAND_LINE else place
-    parser = _Parser(dataclass_types, program, description)
+    parser = StageParser(dataclass_types, program, description)
     sources = _read_sources(list(sys.argv[1:] if argv is None else argv), parser.flags, place)
     translations = [translate_legacy(settings, place) for place, settings in sources]
-    notes = [note for translation in translations for note in translation.notes]
-    if notes:
-        logger.warning("flags of transformers 4: %s", "; ".join(notes))
     for (place, _), translation in zip(sources, translations):
         _refuse_unknown(translation.settings, parser.flags, place)
         _refuse_empty(translation.settings, dataclass_types, place)
@@ -55,9 +56,21 @@ def parse_arguments(
     # Words cannot say None, so a recipe's null becomes the default, which flags behind the recipe override.
     parser.set_defaults(**{name: None for name, values in settings if values is None})
     values = vars(parser.parse_args(to_words(settings)))
+    level = trainer_log_levels.get(values.get("log_level"), PASSIVE)
+    if level != PASSIVE:
+        logger.setLevel(level)
+    notes = [note for translation in translations for note in translation.notes]
+    if notes:
+        logger.warning("flags of transformers 4: %s", "; ".join(notes))
     for translation in translations:
         os.environ.update(translation.environment)
     return tuple(_build(dataclass_type, values, program) for dataclass_type in dataclass_types)
+
+
+def own_fields(training: type) -> set[str]:
+    """The names of the training arguments that this package adds to the library's, or gives another default."""
+    ours = (kind for kind in training.__mro__ if issubclass(kind, TrainingArguments) and kind is not TrainingArguments)
+    return {name for kind in ours for name in inspect.get_annotations(kind)}
 
 
 def refuse_below(arguments: Any, **lowest: float) -> None:
@@ -100,13 +113,13 @@ def _build(dataclass_type: type, values: dict[str, Any], program: str) -> Any:
         raise InputError(f"{program}: {one_line(str(error))}; --help tells what each flag takes") from error
 
 
-class _Parser(HfArgumentParser):
+class StageParser(HfArgumentParser):
     """The library's parser with one help group per dataclass, errors as ``InputError``, and every boolean alike."""
 
     def __init__(self, dataclass_types: Iterable[Any], program: str, description: str):
         ours_first = sorted(dataclass_types, key=lambda kind: issubclass(kind, TrainingArguments))
         usage = f"{program} [recipe.yaml] [--flag value ...]"
-        super().__init__(ours_first, prog=program, usage=usage, description=description)
+        super().__init__(ours_first, prog=program, usage=usage, description=description, formatter_class=FlagHelp)
 
     @property
     def flags(self) -> set[str]:
@@ -120,6 +133,16 @@ class _Parser(HfArgumentParser):
         title = (inspect.getdoc(dtype) or dtype.__name__).splitlines()[0]
         dtype._argument_group_name = title.rstrip(".")  # the library's own hook for a group
         super()._add_dataclass_arguments(dtype)
+        if issubclass(dtype, TrainingArguments):
+            self._put_ours_first(dtype)
+
+    def _put_ours_first(self, dtype: type) -> None:
+        """Divide the last group: what this package adds or sets otherwise, then what is the library's alone."""
+        mine = own_fields(dtype)
+        group = self._action_groups[-1]
+        librarys = self.add_argument_group(LIBRARY_GROUP)
+        librarys._group_actions = [action for action in group._group_actions if action.dest not in mine]
+        group._group_actions = [action for action in group._group_actions if action.dest in mine]
 
     @staticmethod
     def _parse_dataclass_field(parser: Any, field: dataclasses.Field) -> None:
@@ -138,7 +161,7 @@ class _Parser(HfArgumentParser):
 
 @dataclass(repr=False)  # the library's own repr hides the Hub token
 class StageTrainingArguments(TrainingArguments):
-    """Training: the library's arguments, with our defaults where they differ."""
+    """Training: what this project adds to the library's arguments, or gives another default."""
 
     output_dir: str = field(metadata={"help": "folder of this run: checkpoints, the final model and its record"})
     overwrite_output_dir: bool = field(
@@ -153,6 +176,26 @@ class StageTrainingArguments(TrainingArguments):
             "help": "settings whose change does not keep this run from going on from its checkpoint, by the names that "
             "the refusal gives them, such as learning_rate"
         },
+    )
+    log_level: str = field(
+        default="passive",
+        metadata={
+            "help": "the least important lines to show on the standard error, ours and the libraries'; passive: info "
+            "and warnings",
+            "choices": list(trainer_log_levels),
+        },
+    )
+    report_to: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "where losses, metrics and tokens a second go beside log_history.json: tensorboard, wandb, mlflow, "
+            "trackio and the library's other targets, one or more, or all that are installed; unset: nowhere",
+            "nargs": "+",
+        },
+    )
+    debug: str = field(
+        default="",
+        metadata={"help": "bare: show the traceback of an error too; underflow_overflow: the library's own search"},
     )
     bf16: bool | None = field(  # type: ignore[assignment]  # a bool again once __post_init__ has chosen
         default=None,
@@ -187,6 +230,7 @@ class StageTrainingArguments(TrainingArguments):
         self.bf16 = choose_precision(self.bf16, self.fp16, self.use_cpu)
         if self.disable_tqdm is None and not sys.stderr.isatty():
             self.disable_tqdm = True
+        self.report_to = self.report_to or "none"
         super().__post_init__()
         self._use_one_gpu()
         refuse_below(self, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from transformers import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from pair_pkg.data.batches import EvaluationSampler, TrainSampler, rows_of_step
@@ -21,6 +21,8 @@ from pair_pkg.interrupts import Interrupted, ignore_signals
 from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.cost import EnergyMeter
 from pair_pkg.training.durable import DurableTrainer
+from pair_pkg.training.gathering import gather_rows
+from pair_pkg.training.progress import DescribeLoss, TrainingProgress, plain_loss
 from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
@@ -40,6 +42,7 @@ class StageTrainer(DurableTrainer):
     random state as it was.
 
     ``side_metrics`` measure what else an evaluation tells, on every process alike; their names are their own.
+    ``describe_loss`` words the training loss for whoever watches.
 
     What is added to plain training is composed, not subclassed: ``adversary`` runs a step's passes, ``weights`` says
     what is evaluated, saved and kept, and ``divide_groups`` divides the optimizer's parameter groups.
@@ -54,9 +57,14 @@ class StageTrainer(DurableTrainer):
         weights: ResultWeights | None = None,
         divide_groups: DivideGroups | None = None,
         side_metrics: Sequence[SideMetrics] = (),
+        describe_loss: DescribeLoss = plain_loss,
         **settings: Any,
     ):
         super().__init__(**settings)
+        for librarys_own in (ProgressCallback, PrinterCallback):
+            self.remove_callback(librarys_own)
+        self.progress = TrainingProgress(self, describe_loss, with_bar=not self.args.disable_tqdm)
+        self.add_callback(self.progress)
         self.score_batch = score_batch
         self.row_metrics = row_metrics
         self.adversary = adversary
@@ -162,7 +170,10 @@ class StageTrainer(DurableTrainer):
 
     def train(self, *args: Any, **settings: Any) -> Any:
         self._tokens_since_log, self._clock = 0, time.perf_counter()
-        return super().train(*args, **settings)
+        try:
+            return super().train(*args, **settings)
+        finally:
+            self.progress.close()
 
     # ---- evaluation ----
 
@@ -214,6 +225,7 @@ class StageTrainer(DurableTrainer):
         was_training = model.training
         model.eval()
         scored: list[dict[str, np.ndarray]] = []
+        self.callback_handler.eval_dataloader = dataloader
         precision = self._own_forward() if full_precision else self.accelerator.autocast()
         with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), precision:
             for number, batch in enumerate(dataloader):
@@ -228,7 +240,7 @@ class StageTrainer(DurableTrainer):
                 )
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         model.train(was_training)
-        return _in_row_order(_gather(scored))
+        return gather_rows(scored)
 
     @contextmanager
     def _own_forward(self) -> Iterator[None]:
@@ -297,18 +309,3 @@ def _some(rows: np.ndarray) -> str:
     """
     more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
     return f"rows {', '.join(map(str, rows[:8]))}{more}"
-
-
-def _gather(scored: list[dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
-    """The columns of all processes."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return scored
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, scored)
-    return [columns for part in parts for columns in part]
-
-
-def _in_row_order(scored: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    columns = {name: np.concatenate([part[name] for part in scored]) for name in scored[0]}
-    order = np.argsort(columns["row"], kind="stable")
-    return {name: values[order] for name, values in columns.items()}

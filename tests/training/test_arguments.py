@@ -445,8 +445,16 @@ def test_only_defaults_named_here_differ_from_the_library():
     assert {name for name in ours if name not in theirs or ours[name] != theirs[name]} == {
         "output_dir", "overwrite_output_dir", "bf16", "logging_nan_inf_filter", "save_total_limit",
         "remove_unused_columns", "ddp_find_unused_parameters", "ddp_broadcast_buffers",
-        "allow_changed",
+        "allow_changed", "report_to",
     }  # fmt: skip
+
+
+def test_several_targets_are_reported_to(recipe):
+    pytest.importorskip("tensorboard")
+    assert parse_training("--report_to", "none").report_to == []
+    assert parse_training("--report_to=tensorboard").report_to == ["tensorboard"]
+    assert parse_training("--report_to", "tensorboard", "tensorboard").report_to == ["tensorboard"] * 2
+    assert parse(recipe("output_dir: o\nreport_to: [tensorboard]\n"))[2].report_to == ["tensorboard"]
 
 
 def test_evaluation_follows_logging():

@@ -73,7 +73,7 @@ class StudentArguments(ArchitectureArguments):
 
 @dataclass(repr=False)
 class DistillationTrainingArguments(PairTrainingArguments):
-    """Training: the library's arguments, with our defaults where they differ."""
+    """Training: what this project adds to the library's arguments, or gives another default."""
 
     per_device_train_batch_size: int = field(
         default=32, metadata={"help": "pairs of a batch; 32, because CoSENT compares the pairs of a batch"}

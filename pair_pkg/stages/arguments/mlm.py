@@ -104,7 +104,7 @@ class CorpusArguments:
 
 @dataclass(repr=False)
 class MlmTrainingArguments(StageTrainingArguments):
-    """Training: the library's arguments, with our defaults where they differ."""
+    """Training: what this project adds to the library's arguments, or gives another default."""
 
     eval_strategy: str = field(
         default="steps", metadata={"help": "when to evaluate: no, steps (every eval_steps) or epoch"}

@@ -98,7 +98,7 @@ class PairArguments:
 
 @dataclass(repr=False)
 class PairTrainingArguments(StageTrainingArguments):
-    """Training: the library's arguments, with our defaults where they differ."""
+    """Training: what this project adds to the library's arguments, or gives another default."""
 
     eval_strategy: str = field(
         default="epoch", metadata={"help": "when to evaluate: no, steps (every eval_steps) or epoch"}

@@ -15,6 +15,8 @@ from pair_pkg.data.rows import Rows
 from pair_pkg.data.texts import ranges
 from pair_pkg.data.tokens import TokenStore
 from pair_pkg.mlm.masking import Masking
+from pair_pkg.mlm.reconstruction import Reconstruction
+from pair_pkg.mlm.segments import Affixes, RowTokens
 from pair_pkg.mlm.terms import Terms
 from pair_pkg.modeling.layout import Layout
 
@@ -29,6 +31,9 @@ class MaskedRows(Dataset):
     ``with_rows`` (evaluation), ``rows (B,)`` names the rows and ``row_of_label (M,)`` the place in ``rows`` of each
     label, and with ``terms`` also ``is_term (M,)`` which labels are part of one.
     A token ``unpredicted`` inside rows, such as [SEP] between the sentences of a pair, is never chosen.
+
+    With ``reconstruction`` (flat batches only) some windows are written again from their vectors: a batch then has
+    ``targets``, and behind the labels of its masks stand those of the targets.
     """
 
     def __init__(
@@ -43,16 +48,18 @@ class MaskedRows(Dataset):
         with_rows: bool = False,
         terms: Terms | None = None,
         unpredicted: int | None = None,
+        reconstruction: Reconstruction | None = None,
     ):
         self.store = store
         self.rows = rows
         self.masking = masking
-        self.prefix, self.suffix = (np.array(affix, dtype=np.int64) for affix in affixes)
+        self.affixes = Affixes.of(*affixes)
         self.pad_token_id = pad_token_id
         self.flat = flat
         self.with_rows = with_rows
         self.terms = terms
         self.unpredicted = unpredicted
+        self.reconstruction = reconstruction
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,72 +73,51 @@ class MaskedRows(Dataset):
 
     def build_batch(self, items: Sequence[Item]) -> dict[str, Any]:
         """The batch of some rows, all of one epoch."""
-        windows, row_of_window = self._windows_of(items)
-        positions, row_of_token = self._tokens_of(windows, row_of_window)
-        ids = self.store.ids[positions].astype(np.int64)
-        chosen = self._choose(items, positions, row_of_token, ids)
-        if self.unpredicted is not None:
-            chosen &= ids != self.unpredicted
-        if items[0].is_filler:
-            chosen[:] = False
-        labels = ids[chosen]
-        is_term = self._find_terms(ids, positions)[chosen] if self.terms is not None else None
-        ids[chosen] = self.masking.shown(labels, positions[chosen], items[0].epoch)
-        row_of_label = row_of_token[chosen]
+        epoch, how = items[0].epoch, self.reconstruction
+        rows = np.array([self.rows.row_at(item.row, item.epoch) for item in items])
+        tokens = RowTokens.read(self.store, self.rows, rows)
+        chosen, is_seen = self._choose(items, tokens), np.ones(len(tokens.ids), dtype=bool)
+        if how is not None:
+            again = how.takes(tokens, epoch) & (not items[0].is_filler)
+            chosen &= how.may_be_masked(tokens, again)
+            is_seen = ~how.deleted(tokens, again, epoch, self.unpredicted)
+        ids = tokens.ids.copy()
+        ids[chosen] = self.masking.shown(ids[chosen], tokens.positions[chosen], epoch)
 
-        lengths = self.rows.lengths[windows]
+        lengths = np.add.reduceat(is_seen, tokens.begins, dtype=np.int64)
         longest_first = np.argsort(-lengths, kind="stable")
-        segments, place_of_token = self._dress(ids, lengths, longest_first)
-        predicted = place_of_token[chosen]
+        segments, place_of_token = self.affixes.dress(ids[is_seen], lengths, longest_first)
+        predicted = place_of_token[chosen[is_seen]]
         ascending = np.argsort(predicted, kind="stable")
-        batch = {"predicted": predicted[ascending], "labels": labels[ascending]}
+        batch = {"predicted": predicted[ascending], "labels": tokens.ids[chosen][ascending]}
         if self.with_rows:
-            batch["rows"] = np.array([item.row for item in items])
-            batch["row_of_label"] = row_of_label[ascending]
-            if is_term is not None:
-                batch["is_term"] = is_term[ascending]
-        segment_lengths = lengths[longest_first] + len(self.prefix) + len(self.suffix)
+            batch |= {
+                "rows": np.array([item.row for item in items]),
+                "row_of_label": tokens.row_of_token[chosen][ascending],
+            }
+            if self.terms is not None:
+                marks = self.terms.marks(tokens.ids, tokens.word_starts, tokens.positions)
+                batch["is_term"] = marks[chosen][ascending]
+        targets = {}
+        if how is not None:
+            targets["targets"], labels = how.targets(tokens, again, longest_first, self.affixes, epoch)
+            batch["labels"] = np.concatenate([batch["labels"], labels])
         arrange = self._arrange_flat if self.flat else self._arrange_padded
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-        return tensors | arrange(torch.from_numpy(segments), segment_lengths, tensors["predicted"])
+        segment_lengths = lengths[longest_first] + self.affixes.count
+        return tensors | targets | arrange(torch.from_numpy(segments), segment_lengths, tensors["predicted"])
 
-    def _choose(
-        self, items: Sequence[Item], positions: np.ndarray, row_of_token: np.ndarray, ids: np.ndarray
-    ) -> np.ndarray:
-        """Which tokens of the rows are predicted: (T,) bool."""
+    def _choose(self, items: Sequence[Item], tokens: RowTokens) -> np.ndarray:
+        """Which tokens of the rows are predicted by masks: (T,) bool; none of a filler's."""
+        if items[0].is_filler:
+            return np.zeros(len(tokens.ids), dtype=bool)
         epoch, inputs = items[0].epoch, {}
         if self.masking.needs_words:
-            inputs = {"ids": ids, "word_starts": self.store.word_starts[positions]}
+            inputs = {"ids": tokens.ids, "word_starts": tokens.word_starts}
         if epoch != FROZEN:
             inputs["rates"] = self.masking.rates(np.array([item.progress for item in items]))
-        return self.masking.predicted(positions, row_of_token, epoch, **inputs)
-
-    def _find_terms(self, ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        return self.terms.marks(ids, self.store.word_starts[positions], positions)
-
-    def _windows_of(self, items: Sequence[Item]) -> tuple[np.ndarray, np.ndarray]:
-        """Window numbers of the rows, and the place in the batch of each one's row: (S,), (S,)."""
-        rows = np.array([self.rows.row_at(item.row, item.epoch) for item in items])
-        begins = self.rows.row_offsets[rows]
-        counts = self.rows.row_offsets[rows + 1] - begins
-        return ranges(begins, counts), np.repeat(np.arange(len(items)), counts)
-
-    def _tokens_of(self, windows: np.ndarray, row_of_window: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places in the corpus of all tokens of the windows, and their rows."""
-        lengths = self.rows.lengths[windows]
-        return ranges(self.rows.starts[windows], lengths), np.repeat(row_of_window, lengths)
-
-    def _dress(self, ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Lay windows in ``order``, special tokens around each: (N,) ids, and where each input token went."""
-        full = lengths + len(self.prefix) + len(self.suffix)
-        starts = np.empty_like(full)
-        starts[order] = np.cumsum(full[order]) - full[order]
-        place_of_token = ranges(starts + len(self.prefix), lengths)
-        dressed = np.empty(full.sum(), dtype=np.int64)
-        dressed[place_of_token] = ids
-        for affix, begin in ((self.prefix, starts), (self.suffix, starts + len(self.prefix) + lengths)):
-            dressed[begin[:, None] + np.arange(len(affix))] = affix
-        return dressed, place_of_token
+        chosen = self.masking.predicted(tokens.positions, tokens.row_of_token, epoch, **inputs)
+        return chosen if self.unpredicted is None else chosen & (tokens.ids != self.unpredicted)
 
     def _arrange_flat(self, ids: Tensor, lengths: np.ndarray, predicted: Tensor) -> dict[str, Any]:
         position_ids = torch.from_numpy(ranges(np.zeros_like(lengths), lengths))

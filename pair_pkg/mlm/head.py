@@ -5,10 +5,14 @@ The instance keeps its class and weights, so what it saves is a plain transforme
 
 # N tokens, M predicted tokens, V vocabulary, S segments, T the longest
 
+import functools
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
+from pair_pkg.mlm.reconstruction import Targets
+from pair_pkg.modeling.embedding import pool
 from pair_pkg.modeling.encoder import bind_forward, encode, why_not_flat, with_dead_rows
 from pair_pkg.modeling.layout import Layout
 
@@ -45,11 +49,21 @@ def bind_sparse_forward(model: nn.Module, attention_dropout: float = 0.0, why_st
     return bind_forward(model, _flat_forward, _padded_forward, reason, attention_dropout)
 
 
-def _flat_forward(self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor) -> PredictedLogits:
-    """(N,) tokens -> logits (M, V) at ``predicted`` (M,)."""
-    rows = encode(
-        self.base_model, input_ids, position_ids, layout, wanted=predicted, attention_dropout=self.attention_dropout
+def _flat_forward(
+    self, input_ids: Tensor, position_ids: Tensor, layout: Layout, predicted: Tensor, targets: Targets | None = None
+) -> PredictedLogits:
+    """(N,) tokens -> logits (M, V) at ``predicted`` (M,), and behind them those of the decoder's ``targets``."""
+    encode_at = functools.partial(
+        encode, self.base_model, input_ids, position_ids, layout, attention_dropout=self.attention_dropout
     )
+    if targets is None:
+        rows = encode_at(wanted=predicted)
+    else:
+        targets = targets.to(input_ids.device)
+        hidden = encode_at()
+        vectors = pool(hidden, layout.lengths, self.reconstruction.pooling)[targets.segments]
+        written = self.reconstruction(self.base_model, vectors, targets)
+        rows = torch.cat([hidden[predicted], written.to(hidden.dtype)])
     return PredictedLogits(logits=HEADS[type(self).__name__](self, with_dead_rows(rows)))
 
 

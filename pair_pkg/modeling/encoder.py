@@ -99,17 +99,18 @@ def with_dead_rows(rows: Tensor) -> Tensor:
     return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, dead)) if dead else rows
 
 
-def _encode_bert(model, input_ids, position_ids, layout, types, wanted, attention_dropout):
+def embed_bert(model: nn.Module, words: Tensor, position_ids: Tensor, types: Tensor) -> Tensor:
+    """What the first layer reads: words (N, D), whatever they are, with places (N,) and token types (N,) -> (N, D)."""
     embeddings = model.embeddings
     # RoBERTa counts positions from padding_idx + 1; BERT from 0
     offset = 0 if type(model).__name__ == "BertModel" else embeddings.padding_idx + 1
-    hidden = (
-        embeddings.word_embeddings(input_ids)
-        + embeddings.position_embeddings(position_ids + offset)
-        + embeddings.token_type_embeddings(types)
-    )
-    hidden = dropout(embeddings.LayerNorm(hidden), embeddings.dropout.p, embeddings.dropout.training)
-    hidden = with_dead_rows(hidden)  # behind the embeddings, whose output others watch and move
+    hidden = words + embeddings.position_embeddings(position_ids + offset) + embeddings.token_type_embeddings(types)
+    return dropout(embeddings.LayerNorm(hidden), embeddings.dropout.p, embeddings.dropout.training)
+
+
+def _encode_bert(model, input_ids, position_ids, layout, types, wanted, attention_dropout):
+    words = model.embeddings.word_embeddings(input_ids)
+    hidden = with_dead_rows(embed_bert(model, words, position_ids, types))  # behind what others watch and move
     first, layers = None, model.encoder.layer
     for layer in layers:
         hidden = _bert_layer(layer, hidden, layout, wanted if layer is layers[-1] else None, attention_dropout)

@@ -10,6 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.tokens import open_cache, special_affixes
 from pair_pkg.errors import InputError
+from pair_pkg.mlm.decoders import refuse_other_encoders
 from pair_pkg.mlm.preview import preview_rows
 from pair_pkg.mlm.vocabulary import extend_embeddings
 from pair_pkg.modeling.base_weights import BaseWeights
@@ -97,6 +98,8 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     validation = validation_source(corpus, flags.model.token)
     tokenizer = _tokenizer(flags, source)
     config = _config(flags, tokenizer)
+    if flags.objective.is_on:
+        refuse_other_encoders(config)
     num_special = sum(map(len, special_affixes(tokenizer)))
     max_seq_length = settle_config(
         config,
@@ -137,6 +140,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         "base_model": flags.model.model_name_or_path,
         "max_seq_length": max_seq_length,
         "masking": flags.masking.given(),
+        "objective": flags.objective.given(),
         "aids": flags.layers.given(),
         "forgetting": flags.forgetting.given(),
         **({"task": describe_task(pairs, flags.task)} if pairs else {}),
@@ -252,6 +256,7 @@ def _identity(
         "do_eval": args.do_eval,
         **({"stop_by": args.stop_by, "patience": args.patience} if args.stop_by else {}),
         **masking_identity(flags.masking),
+        **flags.objective.given(),
         **flags.forgetting.given(),
         **flags.vocabulary.given(),
         **({"replay_file": general.fingerprint()} if general else {}),

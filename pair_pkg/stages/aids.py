@@ -27,11 +27,16 @@ SHARDED = ("layer_decay", "lora_rank", "fgm_epsilon", "weight_averaging")  # the
 
 
 def add_aids(
-    model: nn.Module, args: TrainingArguments, layers: LayerArguments, aids: AidArguments = NO_AIDS
+    model: nn.Module,
+    args: TrainingArguments,
+    layers: LayerArguments,
+    aids: AidArguments = NO_AIDS,
+    temporary: str | None = None,
 ) -> dict[str, Any]:
     """Change the layers of a loaded model as the flags say, in place, and return what ``StageTrainer`` is to be given.
 
-    What is drawn is drawn from ``--seed``. Raises ``InputError``.
+    ``temporary`` names a module of the model that serves training only. What is drawn is drawn from ``--seed``.
+    Raises ``InputError``.
     """
     given = layers.given() | aids.given()
     _refuse_sharded(args, given)
@@ -50,7 +55,7 @@ def add_aids(
     averaging = WeightAveraging(model, aids.weight_averaging, given.get("ema_decay", 0.0)) if average else None
     return {
         "adversary": None if aids.fgm_epsilon is None else AdversarialEmbeddings(aids.fgm_epsilon),
-        "weights": ResultWeights(model, averaging, adapters),
+        "weights": ResultWeights(model, averaging, adapters, temporary),
         "divide_groups": None if layers.layer_decay is None else _divide_groups(model, layers.layer_decay, args),
     }
 

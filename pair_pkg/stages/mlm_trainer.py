@@ -17,9 +17,11 @@ from pair_pkg.data.rows import Rows
 from pair_pkg.data.tokens import TokenStore, special_affixes
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.dataset import MaskedRows
+from pair_pkg.mlm.decoders import DECODER, attach_decoder
 from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss, metric_names, perplexity_metrics, perplexity_words, score_rows
 from pair_pkg.mlm.masking import Masking
+from pair_pkg.mlm.reconstruction import Reconstruction
 from pair_pkg.modeling.base_weights import BaseWeights
 from pair_pkg.modeling.loading import carry_pooler, load_model
 from pair_pkg.modeling.scratch import build_masked_lm
@@ -66,12 +68,15 @@ def build_trainer(
     probability = flags.corpus.mlm_probability
     training, evaluation = build_masking(flags.masking, tokenizer, probability, args.seed, epochs, data.mined_terms)
     affixes = special_affixes(tokenizer)
+    reconstruction = _build_reconstruction(model, flags, tokenizer)
 
     def masked(store: TokenStore, part: Rows, masking: Masking, with_rows: bool) -> MaskedRows:
         terms = training.terms if with_rows else None
         settings = {"flat": flat, "with_rows": with_rows, "terms": terms}
         if flags.task.pair_text_format == "pairs" and not with_rows:
             settings["unpredicted"] = tokenizer.sep_token_id
+        if not with_rows:
+            settings["reconstruction"] = reconstruction
         return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, **settings)
 
     side = list(side_metrics)
@@ -89,11 +94,22 @@ def build_trainer(
         row_metrics=perplexity_metrics,
         side_metrics=side,
         describe_loss=perplexity_words,
-        **add_aids(model, args, flags.layers),
+        **add_aids(model, args, flags.layers, temporary=DECODER if reconstruction else None),
     )
     for callback in _callbacks(flags, base, new_rows):
         trainer.add_callback(callback)
     return trainer
+
+
+def _build_reconstruction(
+    model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFast
+) -> Reconstruction | None:
+    """What of the rows is written again from vectors; the model gets the decoder for it."""
+    if not flags.objective.is_on:
+        return None
+    reconstruction = Reconstruction(flags.objective.objective, flags.objective.share, flags.training.seed)
+    attach_decoder(model, reconstruction, flags.objective.pooling, tokenizer.pad_token_id)
+    return reconstruction
 
 
 def measured_names(flags: MlmFlags, pairs: TaskPairs | None) -> set[str]:
@@ -149,6 +165,10 @@ def refuse_misfits(flags: MlmFlags, pairs: TaskPairs | None) -> None:
     used = [name for name in ("l2_sp", "merge_alpha") if getattr(forgetting, name)]
     if used and is_sharded(args):
         raise InputError(f"--{used[0]} needs whole weights; leave it out, or --fsdp and --deepspeed")
+    if flags.objective.is_on and (is_sharded(args) or flags.layers.lora_rank is not None):
+        raise InputError(
+            "--objective brings a decoder that learns whole; leave out --fsdp, --deepspeed and --lora_rank"
+        )
     needs_probe = {
         "--merge_alpha of several": len(forgetting.merge_alpha or ()) > 1,
         f"--stop_by {args.stop_by}": args.stop_by in ("probe", "both"),

@@ -1,4 +1,4 @@
-"""The weights that a run evaluates, saves and keeps, where those that learn are others: averages, adapters."""
+"""The weights that a run evaluates, saves and keeps, where those that learn are others: averages, adapters, more."""
 
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,14 +18,23 @@ TRAINING_WEIGHTS_NAME = "training_weights.pt"
 class ResultWeights(TrainerCallback):
     """What is evaluated and saved is the average, with adapters merged; a checkpoint holds beside it what learns.
 
+    ``temporary`` names a module of the model that serves training only: no checkpoint's model has it.
+
     So every folder of a run holds the plain model that its evaluation saw, and training goes on from
     ``training_weights.pt`` to the bit.
     """
 
-    def __init__(self, model: nn.Module, averaging: WeightAveraging | None = None, adapters: Adapters | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        averaging: WeightAveraging | None = None,
+        adapters: Adapters | None = None,
+        temporary: str | None = None,
+    ):
         self.model = model
         self.averaging = averaging
         self.adapters = adapters
+        self.temporary = temporary
         self.forwards: Forwards = tuple
 
     def attach(self, forwards: Forwards) -> None:
@@ -45,7 +54,10 @@ class ResultWeights(TrainerCallback):
 
     def state_dict(self) -> dict[str, Tensor] | None:
         """What to save of the model as it is now; None: its own state."""
-        return None if self.adapters is None else self.adapters.merged_state_dict()
+        if self.temporary is None:
+            return None if self.adapters is None else self.adapters.merged_state_dict()
+        state = self.model.state_dict() if self.adapters is None else self.adapters.merged_state_dict()
+        return {name: values for name, values in state.items() if not name.startswith(f"{self.temporary}.")}
 
     def keep(self) -> None:
         """Training is over: the model gets the weights to keep, and is a plain one again."""
@@ -54,10 +66,18 @@ class ResultWeights(TrainerCallback):
         if self.adapters is not None:
             self.adapters.merge()
             self.adapters = None
+        if self.temporary is not None:
+            delattr(self.model, self.temporary)
+            self.temporary = None
+
+    @property
+    def _learn_others(self) -> bool:
+        """Whether the weights that learn are others than those of the folder's model."""
+        return self.averaging is not None or self.adapters is not None or self.temporary is not None
 
     def save_training(self, folder: str) -> None:
         """Write the weights that learn, and their average so far, where the folder does not hold them anyway."""
-        if self.averaging is None and self.adapters is None:
+        if not self._learn_others:
             return
         state = {"model": self.model.state_dict()}
         if self.averaging is not None:
@@ -66,7 +86,7 @@ class ResultWeights(TrainerCallback):
 
     def load_training(self, folder: str) -> bool:
         """Read what ``save_training`` wrote, and say whether there was anything to read. Raises ``InputError``."""
-        if self.averaging is None and self.adapters is None:
+        if not self._learn_others:
             return False
         path = Path(folder, TRAINING_WEIGHTS_NAME)
         if not path.is_file():

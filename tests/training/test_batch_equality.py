@@ -35,7 +35,10 @@ MODELS = {
                    dict(dim=32, n_layers=2, n_heads=4, hidden_dim=48, pad_token_id=0)),
     "electra": (ElectraForMaskedLM, ElectraConfig, SIZES | {"embedding_size": 16}),
     "modernbert": (ModernBertForMaskedLM, ModernBertConfig, SIZES | {"global_attn_every_n_layers": 2}),
+    "tsdae": (BertForMaskedLM, BertConfig, SIZES),
+    "retromae": (RobertaForMaskedLM, RobertaConfig, SIZES),
 }  # fmt: skip
+OBJECTIVES = {name: [f"--objective={name}", "--objective_share=0.3"] for name in ("tsdae", "retromae")}
 # An epsilon at the size of rounding keeps Adam from blowing up gradients that are zero but for it.
 SETTINGS = ("--hidden_dropout_prob=0", "--attention_probs_dropout_prob=0", "--max_train_samples=31", "--max_steps=6",
             "--learning_rate=1e-3", "--adam_epsilon=1e-6", "--eval_steps=100", "--disable_tqdm")  # fmt: skip
@@ -50,7 +53,8 @@ def architecture(request, tmp_path_factory, tiny_tokenizer):
 
 def build_folder(name, folder, tokenizer):
     model_class, config_class, sizes = MODELS[name]
-    special = {"bos_token_id": None, "eos_token_id": None} if name in ("roberta", "modernbert") else {}
+    unset = model_class in (RobertaForMaskedLM, ModernBertForMaskedLM)
+    special = {"bos_token_id": None, "eos_token_id": None} if unset else {}
     config = config_class(vocab_size=len(tokenizer), max_position_embeddings=64, **sizes, **special)
     with torch.random.fork_rng():
         torch.manual_seed(13)
@@ -80,7 +84,7 @@ def assert_equal_runs(folder, reference):
 
 def test_batch_8_is_4_accumulated_twice(architecture, mlm_words, tmp_path):
     name, model = architecture
-    common = [f"--model_name_or_path={model}", *SETTINGS]
+    common = [f"--model_name_or_path={model}", *SETTINGS, *OBJECTIVES.get(name, [])]
     adapt.main(mlm_words(tmp_path / "whole", *common))
     cut = ["--per_device_train_batch_size=4", "--gradient_accumulation_steps=2", "--per_device_eval_batch_size=3"]
     adapt.main(mlm_words(tmp_path / "cut", *common, *cut))
@@ -113,7 +117,8 @@ def test_batch_8_is_two_processes_of_4(mlm_words, tiny_tokenizer, tmp_path):
     """DDP over gloo."""
     runs = []
     for name in MODELS:
-        common = [f"--model_name_or_path={build_folder(name, tmp_path / name, tiny_tokenizer)}", *SETTINGS]
+        model = build_folder(name, tmp_path / name, tiny_tokenizer)
+        common = [f"--model_name_or_path={model}", *SETTINGS, *OBJECTIVES.get(name, [])]
         adapt.main(mlm_words(tmp_path / "whole" / name, *common))
         runs.append(
             mlm_words(tmp_path / "two" / name, *common, "--per_device_train_batch_size=4", "--ddp_backend=gloo")

@@ -8,6 +8,7 @@ from pair_pkg.stages.arguments.aids import LayerArguments
 from pair_pkg.stages.arguments.forgetting import ForgettingArguments
 from pair_pkg.stages.arguments.masking import MaskingArguments
 from pair_pkg.stages.arguments.model import ModelArguments, ScratchArguments
+from pair_pkg.stages.arguments.objective import ObjectiveArguments
 from pair_pkg.stages.arguments.task import TaskArguments
 from pair_pkg.stages.arguments.vocabulary import VocabularyArguments
 from pair_pkg.training.arguments import StageTrainingArguments, refuse_below
@@ -169,6 +170,7 @@ class MlmFlags(NamedTuple):
     model: ModelArguments
     scratch: ScratchArguments
     masking: MaskingArguments
+    objective: ObjectiveArguments
     forgetting: ForgettingArguments
     task: TaskArguments
     vocabulary: VocabularyArguments

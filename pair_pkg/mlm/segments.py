@@ -1,0 +1,81 @@
+"""The tokens of some rows, as they stand in the corpus, and the segments that become of them."""
+
+# R rows, S windows of them, T tokens, N tokens with special ones
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from pair_pkg.data.rows import Rows
+from pair_pkg.data.texts import ranges
+from pair_pkg.data.tokens import TokenStore
+
+
+@dataclass(frozen=True)
+class RowTokens:
+    """The tokens of R rows, window after window, row after row."""
+
+    store: TokenStore
+    lengths: np.ndarray  # (S,) tokens of each window
+    row_of_window: np.ndarray  # (S,) ascending
+    positions: np.ndarray  # (T,) places in the corpus
+
+    @classmethod
+    def read(cls, store: TokenStore, rows: Rows, numbers: np.ndarray) -> "RowTokens":
+        """Those of rows by their numbers (R,)."""
+        begins = rows.row_offsets[numbers]
+        counts = rows.row_offsets[numbers + 1] - begins
+        windows = ranges(begins, counts)
+        lengths = rows.lengths[windows]
+        row_of_window = np.repeat(np.arange(len(numbers)), counts)
+        return cls(store, lengths, row_of_window, ranges(rows.starts[windows], lengths))
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """(T,) int64"""
+        return self.store.ids[self.positions].astype(np.int64)
+
+    @cached_property
+    def word_starts(self) -> np.ndarray:
+        """(T,) bool"""
+        return self.store.word_starts[self.positions]
+
+    @cached_property
+    def row_of_token(self) -> np.ndarray:
+        """(T,) ascending"""
+        return np.repeat(self.row_of_window, self.lengths)
+
+    @cached_property
+    def begins(self) -> np.ndarray:
+        """The first token of each window: (S,)."""
+        return np.cumsum(self.lengths) - self.lengths
+
+
+@dataclass(frozen=True)
+class Affixes:
+    """The special tokens before and behind each window."""
+
+    prefix: np.ndarray
+    suffix: np.ndarray
+
+    @classmethod
+    def of(cls, prefix: Sequence[int], suffix: Sequence[int]) -> "Affixes":
+        return cls(np.array(prefix, dtype=np.int64), np.array(suffix, dtype=np.int64))
+
+    @property
+    def count(self) -> int:
+        return len(self.prefix) + len(self.suffix)
+
+    def dress(self, ids: np.ndarray, lengths: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lay windows in ``order``, special tokens around each: (N,) ids, and where each token (T,) went."""
+        full = lengths + self.count
+        starts = np.empty_like(full)
+        starts[order] = np.cumsum(full[order]) - full[order]
+        place_of_token = ranges(starts + len(self.prefix), lengths)
+        dressed = np.empty(full.sum(), dtype=np.int64)
+        dressed[place_of_token] = ids
+        for affix, begin in ((self.prefix, starts), (self.suffix, starts + len(self.prefix) + lengths)):
+            dressed[begin[:, None] + np.arange(len(affix))] = affix
+        return dressed, place_of_token

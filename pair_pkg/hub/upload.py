@@ -1,4 +1,7 @@
-"""A staged folder to a repository on the Hub: private by default, retried, and fetched back to be compared."""
+"""A staged folder to a repository on the Hub: private by default, retried, and fetched back to be compared.
+
+The library's client waits for an answer for ever; here a request that moves no byte for ``TIME_LIMIT`` is a broken one.
+"""
 
 import logging
 import tempfile
@@ -7,17 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub import HfApi
-from huggingface_hub.errors import HFValidationError, HTTPError
+from huggingface_hub import HfApi, constants, get_session
+from huggingface_hub.errors import HFValidationError, HTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from pair_pkg.errors import InputError, PushFailure, one_line
+from pair_pkg.errors import InputError, PushFailure, is_disk_full, one_line
+from pair_pkg.hub.staging import ALLOWED
 from pair_pkg.records import file_sha256
 
 logger = logging.getLogger("pair_pkg")
 
 ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 2.0, 60.0  # seconds, doubled from one attempt to the next
-TRANSIENT = {408, 429, 500, 502, 503, 504}  # the Hub may answer otherwise a moment later; 507, no room, will not
+TIME_LIMIT = 120.0  # seconds
+# The Hub may answer otherwise a moment later: 409 and 412 are two commits at once. 507, no room, it will not.
+TRANSIENT = {408, 409, 412, 429, 500, 502, 503, 504}
+WRAPPERS = (
+    RuntimeError,
+    LocalEntryNotFoundError,
+)  # by which the library hides what went wrong behind a line of its own
 Result = TypeVar("Result")
 Wait = Callable[[float], Any]
 
@@ -48,49 +58,96 @@ def push_files(
 ) -> str:
     """Upload a folder as one commit, fetch it back and compare every file; gives the commit's sha.
 
-    Raises ``PushFailure`` where the Hub does not take it or holds something else afterwards.
+    Files of the allow-list that an earlier model left in the repository and this one does not have go in the same
+    commit. Raises ``PushFailure`` where the Hub does not take it or holds something else afterwards, ``InputError``
+    for a token or a name that a user can mend.
     """
     api = HfApi(token=token)
-    commit = _retried(
-        lambda: api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message, revision=revision),
-        f"uploading to {repo_id}",
-        token,
-        wait,
+    upload = lambda: api.upload_folder(  # noqa: E731
+        repo_id=repo_id,
+        folder_path=folder,
+        commit_message=message,
+        revision=revision,
+        delete_patterns=list(ALLOWED),
     )
-    sha = commit.oid
+    sha = _retried(upload, f"uploading to {repo_id}", token, wait).oid
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = path.relative_to(folder).as_posix()
-        if _fetched_digest(api, repo_id, name, sha, token, wait) != file_sha256(path):
+        fetch = lambda name=name: _fetched_digest(api, repo_id, name, sha)  # noqa: E731
+        try:
+            digest = _retried(fetch, f"fetching {name} back", token, wait, transient=TRANSIENT | {404, 416})
+        except InputError as error:
+            raise PushFailure(f"{error}; what commit {sha} holds is not proven") from error
+        if digest != file_sha256(path):
             raise PushFailure(f"{repo_id}: {name} came back otherwise than it was sent (commit {sha}); push it again")
     return sha
 
 
-def _fetched_digest(api: HfApi, repo_id: str, name: str, sha: str, token: str | None, wait: Wait) -> str:
+def _fetched_digest(api: HfApi, repo_id: str, name: str, sha: str) -> str:
     """The sha256 of a file as the Hub gives it, fetched anew into a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
-        fetch = lambda: api.hf_hub_download(repo_id, name, revision=sha, local_dir=folder)  # noqa: E731
-        return file_sha256(_retried(fetch, f"fetching {name} back", token, wait))
+        return file_sha256(api.hf_hub_download(repo_id, name, revision=sha, local_dir=folder))
 
 
-def _retried(call: Callable[[], Result], what: str, token: str | None, wait: Wait) -> Result:
+def _retried(
+    call: Callable[[], Result], what: str, token: str | None, wait: Wait, *, transient: set[int] = TRANSIENT
+) -> Result:
     """What a call to the Hub gives, tried again after errors that may pass; a refusal is one line with the cure."""
     for attempt in range(1, ATTEMPTS + 1):
+        _limit_waiting()
         try:
             return call()
-        except (HTTPError, OSError, RuntimeError) as error:  # its client wraps the errors of an upload in the last
-            cause = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
+        except HFValidationError:
+            raise
+        except OfflineModeIsEnabled as error:
+            raise InputError(f"{what}: HF_HUB_OFFLINE forbids it; unset it to push") from error
+        except Exception as error:  # of any kind: a broken answer is a KeyError or AssertionError in the library
+            if is_disk_full(error):
+                raise
+            cause = _cause(error)
             status = getattr(getattr(cause, "response", None), "status_code", None)
-            if status is not None and status not in TRANSIENT:
-                raise _refusal(what, status, error, token) from None  # the library's own chain may show the token
+            from_storage = isinstance(error, RuntimeError) and status is not None  # its signed addresses grow old
+            if status is not None and status not in transient and not from_storage:
+                raise _refusal(what, status, cause, token) from None  # the library's own chain may show the token
             if attempt == ATTEMPTS:
-                raise PushFailure(f"{what}: gave up after {ATTEMPTS} attempts ({_clean(error, token)})") from None
+                gave_up = f"{what}: gave up after {ATTEMPTS} attempts ({_clean(cause, token)})"
+                raise PushFailure(f"{gave_up}{_way_around(cause)}") from None
             pause = min(FIRST_WAIT * 2 ** (attempt - 1), LONGEST_WAIT)
-            logger.warning("%s: %s; again in %g s", what, _clean(error, token), pause)
+            logger.warning("%s: %s; again in %g s", what, _clean(cause, token), pause)
             wait(pause)
     raise AssertionError("not reached")
 
 
-def _refusal(what: str, status: int, error: Exception, token: str | None) -> Exception:
+def _limit_waiting() -> None:
+    """Have the library's client give a request up as ``TIME_LIMIT`` says, also where it asks for no limit itself."""
+    session = get_session()  # another one after a connection that failed
+    hooks = session.event_hooks
+    if _limit not in hooks["request"]:
+        session.event_hooks = {**hooks, "request": [*hooks["request"], _limit]}
+
+
+def _limit(request: Any) -> None:
+    given = request.extensions.get("timeout", {})
+    limits = {name: given.get(name) or TIME_LIMIT for name in ("connect", "read", "write", "pool")}
+    request.extensions = {**request.extensions, "timeout": limits}
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What went wrong behind the library's wrappers."""
+    while isinstance(error, WRAPPERS) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _way_around(error: BaseException) -> str:
+    """The other way to the same place, where it was hf_xet that failed: its errors are Python's own."""
+    from_xet = isinstance(error, OSError | RuntimeError) and not isinstance(error, HTTPError)
+    if not from_xet or constants.HF_HUB_DISABLE_XET:
+        return ""
+    return "; HF_HUB_DISABLE_XET=1 in the environment takes the older way, by LFS"
+
+
+def _refusal(what: str, status: int, error: BaseException, token: str | None) -> Exception:
     cure = {
         401: "log in by `hf auth login`, or set HF_TOKEN to a token that may write",
         403: "the token may not write there; make one that may, or push under another name",
@@ -102,7 +159,7 @@ def _refusal(what: str, status: int, error: Exception, token: str | None) -> Exc
     return InputError(message) if status in (401, 403, 404) else PushFailure(message)
 
 
-def _clean(error: Exception, token: str | None) -> str:
+def _clean(error: BaseException, token: str | None) -> str:
     """An error in one line, without the token."""
     text = one_line(f"{type(error).__name__}: {error}")
     return (text.replace(token, "[token]") if token else text)[:300]

@@ -23,6 +23,8 @@ from pair_pkg.training.trainer import StageTrainer
 
 logger = logging.getLogger("pair_pkg")
 
+LONGEST_WAIT = 600.0  # seconds that the end of training waits for a push of a save; the result is pushed after it
+
 
 def open_hub(args: StageTrainingArguments) -> None:
     """Open the repository that ``--push_to_hub`` wants, on the main process, before the hours of training.
@@ -87,9 +89,11 @@ class SavePusher(TrainerCallback):
         self.thread.start()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **settings: Any) -> None:
-        """Wait for what is under way, and tell what became of all of them."""
+        """Wait for what is under way, but not for ever, and tell what became of all of them."""
         if self.thread is not None:
-            self.thread.join()
+            self.thread.join(LONGEST_WAIT)
+            if self.thread.is_alive():
+                self._fail(state.global_step, PushFailure(f"the last push is still under way after {LONGEST_WAIT:g} s"))
         if self.failed or self.passed_over:
             logger.warning(
                 "--push_to_hub: of the pushes during training %d arrived, %d failed, %d were passed over because one "
@@ -103,7 +107,7 @@ class SavePusher(TrainerCallback):
                 message = f"Step {step}, by pair_pkg"
                 push_files(Path(staging.name), self.repo_id, message, token=self.token, revision=self.revision)
                 self.pushed += 1
-            except (InputError, PushFailure) as error:
+            except (InputError, PushFailure, OSError) as error:
                 self._fail(step, error)
 
     def _fail(self, step: int, error: Exception) -> None:

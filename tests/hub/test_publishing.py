@@ -1,19 +1,18 @@
 """``--push_to_hub`` in a stage: its own push, while training goes on and at the end, against the stand-in."""
 
 import json
+import shutil
+import threading
+from types import SimpleNamespace
 
 import pytest
 
 from pair_pkg.errors import InputError, run_door
 from pair_pkg.hub import upload
-from pair_pkg.stages import adapt, finetune
+from pair_pkg.records import read_record
+from pair_pkg.stages import adapt, finetune, publishing
 
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    monkeypatch.setattr(upload.time, "sleep", lambda seconds: None)  # in the library's own attempts too
-    for function in (upload.open_repository, upload.push_files):
-        monkeypatch.setitem(function.__kwdefaults__, "wait", lambda seconds: None)
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 @pytest.fixture
@@ -57,6 +56,45 @@ def test_a_hub_that_fails_during_training_does_not_stop_it_and_at_the_end_has_it
     printed = capsys.readouterr().err
     assert f"python -m pair_pkg push {tmp_path / 'other'} someone/tiny-pump" in printed
     assert json.loads((tmp_path / "other" / "run.json").read_text())["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("module", "limit", "told"),
+    [
+        (upload, "TIME_LIMIT", "step 1 was not pushed (uploading to someone/tiny-pump: gave up"),
+        (publishing, "LONGEST_WAIT", "step 2 was not pushed (the last push is still under way after 0.2 s)"),
+    ],
+)
+def test_a_hub_that_does_not_answer_holds_nothing_up_and_is_counted(
+    hub, model_dir, tmp_path, monkeypatch, caplog, module, limit, told
+):
+    monkeypatch.setattr(module, limit, 0.2)
+    monkeypatch.setattr(upload, "ATTEMPTS", 1)
+    hub.repositories["someone/tiny-pump"] = {"private": True, "commits": [{}], "messages": []}
+    asked, answered = threading.Event(), threading.Event()
+
+    def never(go_on):
+        asked.set()
+        answered.wait(20)
+        return go_on()
+
+    hub.faults = [("/tree/", never)] * 100
+    for step in (1, 2):
+        shutil.copytree(model_dir, tmp_path / "out" / f"checkpoint-{step}")
+    args = SimpleNamespace(
+        output_dir=tmp_path / "out", hub_model_id="someone/tiny-pump", hub_token=hub.token, hub_revision=None
+    )
+    pusher = publishing.SavePusher(args, read_record(model_dir))
+    pusher.on_save(args, SimpleNamespace(global_step=1), None)
+    assert asked.wait(20)
+    pusher.on_save(args, SimpleNamespace(global_step=2), None)
+    pusher.on_train_end(args, SimpleNamespace(global_step=2), None)
+    assert told in caplog.text
+    assert "0 arrived, 1 failed, 1 were passed over because one was still under way" in caplog.text
+    assert len(hub.repositories["someone/tiny-pump"]["commits"]) == 1
+    hub.faults = []
+    answered.set()
+    pusher.thread.join()
 
 
 def test_a_token_that_may_not_write_is_told_before_training(words, hub, tmp_path):

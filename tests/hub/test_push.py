@@ -2,59 +2,22 @@
 
 import json
 import os
-import shutil
 
 import pytest
 import torch
 import yaml
+from huggingface_hub import close_session, constants
 from safetensors.torch import save_file
 from transformers import AutoModelForSequenceClassification
 
 from pair_pkg.errors import InputError, PushFailure, run_door
 from pair_pkg.hub import upload
-from pair_pkg.records import read_record, write_json, write_record
+from pair_pkg.records import write_json, write_record
 from pair_pkg.report.card import build_card
 from pair_pkg.stages import push
+from tests.hub.conftest import PRIVATE, SECRET
 
-SECRET = "hf_" + "Zq7" * 12
-PRIVATE = "a customer's own words"
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    """Pauses between attempts, as they would have been."""
-    pauses = []
-    monkeypatch.setattr(upload.time, "sleep", pauses.append)
-    for function in (upload.open_repository, upload.push_files):
-        monkeypatch.setitem(function.__kwdefaults__, "wait", pauses.append)
-    return pauses
-
-
-@pytest.fixture
-def model_dir(tiny_cross_encoder, tmp_path):
-    """A finished run's folder, with all that lies in one and must not leave."""
-    folder = tmp_path / "run"
-    shutil.copytree(tiny_cross_encoder, folder)
-    test = {"accuracy": 0.75, "correct": 75, "total": 100, "f1": 0.7, "mcc": None}
-    metrics = {
-        "test_split": "test",
-        "test": test,
-        "baselines": {"majority": {"accuracy": 0.5}},
-        "intervals": {"confidence": 0.95, "bounds": {"model": {"accuracy": [0.66, 0.83]}, "majority": {}}},
-        "decision": {"kind": "binary", "temperature": 1.0, "center": 0.0, "threshold": 0.5, "decide_by": "accuracy"},
-        "calibration": {"test": {"before": {"ece": 0.2}, "after": {"ece": 0.05}}},
-    }
-    lineage = {"stage": "mlm", "base_model": "someone/base-encoder", "lineage": None}
-    identity = {"model": str(tmp_path / "mlm"), "learning_rate": 5e-5}
-    more = {"status": "finished", "stage": "pairs", "identity": identity, "metrics": metrics, "lineage": lineage}
-    write_record(folder, {**read_record(folder), **more, "base_model": str(tmp_path / "mlm")})
-    for name in ("training_args.bin", "optimizer.pt", ".env", "test_predictions.csv", "worst_pairs.csv", "report.html"):
-        (folder / name).write_text(f"{PRIVATE} {SECRET}")
-    (folder / "checkpoint-5").mkdir()
-    (folder / "checkpoint-5" / "model.safetensors").write_text(PRIVATE)
-    config = json.loads((folder / "config.json").read_text())
-    write_json(folder / "config.json", {**config, "_name_or_path": str(tmp_path / "mlm")})
-    return folder
+pytestmark = pytest.mark.usefixtures("no_waiting")
 
 
 def test_the_model_arrives_whole_and_nothing_else_leaves(hub, model_dir, tmp_path, capsys):
@@ -177,6 +140,34 @@ def test_a_public_repository_is_not_published_to_by_default(hub, model_dir):
     assert len(hub.repositories["someone/open"]["commits"]) == 1
     push.main([str(model_dir), "someone/open", "--public"])
     assert "README.md" in hub.repositories["someone/open"]["commits"][-1]
+
+
+def test_files_of_an_earlier_model_go_and_other_files_stay(hub, model_dir):
+    old = dict.fromkeys(
+        ("1_Pooling/config.json", "modules.json", "model-00001-of-00002.safetensors", "notes.md"), b"{}"
+    )
+    hub.repositories["someone/pump-pairs"] = {"private": True, "commits": [old], "messages": []}
+    result = push.main([str(model_dir), "someone/pump-pairs"])
+    assert set(hub.repositories["someone/pump-pairs"]["commits"][-1]) == {*result["files"], "notes.md"}
+    assert len(hub.repositories["someone/pump-pairs"]["commits"]) == 2  # all of it in one commit
+
+
+def test_a_second_push_of_the_same_model_commits_nothing_and_compares_again(hub, model_dir):
+    first = push.main([str(model_dir), "someone/pump-pairs"])
+    hub.requests.clear()
+    assert push.main([str(model_dir), "someone/pump-pairs"])["commit"] == first["commit"]
+    assert not [path for _, path, *_ in hub.requests if "/commit/" in path]
+    hub.spoil = {"config.json": b"{}"}
+    with pytest.raises(PushFailure, match=r"config.json came back otherwise"):
+        push.main([str(model_dir), "someone/pump-pairs"])
+
+
+def test_offline_is_told_at_once(hub, model_dir, monkeypatch, no_waiting):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    close_session()  # the next request makes a client that knows the line above
+    with pytest.raises(InputError, match="HF_HUB_OFFLINE forbids it; unset it to push"):
+        push.main([str(model_dir), "someone/pump-pairs"])
+    assert no_waiting == [] and hub.requests == []
 
 
 def test_no_token_and_a_wrong_one(hub, model_dir, monkeypatch):

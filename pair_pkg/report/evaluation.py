@@ -6,6 +6,7 @@ from typing import Any
 from pair_pkg.pairs.metrics import BINARY, CLASSES, SCORES
 from pair_pkg.pairs.shift import Shift
 from pair_pkg.pairs.slices import SMALL_SLICE
+from pair_pkg.pairs.thresholds import F1, PRECISION
 from pair_pkg.report.numbers import (
     format_interval,
     format_share,
@@ -15,7 +16,8 @@ from pair_pkg.report.numbers import (
 )
 from pair_pkg.report.tables import Cells, fit_width, format_table
 
-MAIN_METRIC = {BINARY: "accuracy", CLASSES: "accuracy", SCORES: "spearman"}  # that an answer is given in
+MAIN_METRIC = {BINARY: "accuracy", CLASSES: "accuracy", SCORES: "spearman"}
+OF_DECISION = {F1: "f1", PRECISION: "recall"}  # at a wanted precision, recall is what is left to win
 SHOWN_METRICS = ("accuracy", "f1", "macro_f1", "average_precision", "roc_auc", "mcc", "pearson", "spearman")
 SLICE_NAME_WIDTH = 44  # columns; the path of a source may be longer
 SMALL_NOTE = f"* fewer than {SMALL_SLICE} pairs: such a figure is mostly chance"
@@ -29,6 +31,15 @@ SLICE_COLUMNS = {  # metric -> the head of its column
     "mean_score": "mean score",
     "mean_label": "mean label",
 }
+
+
+def answer_metric(kind: str, decide_by: str | None = None) -> str:
+    """The metric that an answer is given in: the one that the threshold was fitted for.
+
+    >>> answer_metric(BINARY), answer_metric(BINARY, F1), answer_metric(SCORES)
+    ('accuracy', 'f1', 'spearman')
+    """
+    return OF_DECISION.get(decide_by, MAIN_METRIC[kind])
 
 
 def result_table(title: str, figures: Mapping[str, Mapping[str, Any]], intervals: Mapping[str, Any] | None) -> str:

@@ -19,7 +19,7 @@ from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.records import read_json, read_record, write_json
-from pair_pkg.report.evaluation import MAIN_METRIC
+from pair_pkg.report.evaluation import answer_metric
 from pair_pkg.report.plots import plot_comparison
 from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
 from pair_pkg.report.tables import comparison_table, format_table
@@ -138,7 +138,7 @@ def compare(folders: dict[str, list[Path]], seeds: Sequence[int], adapted_dir: P
         num_resamples=RESAMPLES,
         seed=BOOTSTRAP_SEED,
     )
-    main_metric = MAIN_METRIC[first.kind]
+    main_metric = answer_metric(first.kind, _decided_by(folders[BASE][0]))
     answer = verdict(differences[main_metric], main_metric)
     tests = {f"seed {seed}": _mcnemar(*pair) for seed, *pair in zip(seeds, predictions[BASE], predictions[ADAPTED])}
     stage1 = read_record(adapted_dir)
@@ -185,6 +185,11 @@ def _pair_words(recipe: Recipe, model: str, name: str) -> list[str]:
 def _threshold(folder: Path) -> float:
     decision = load_decision(folder)
     return 0.0 if decision is None or decision.threshold is None else decision.threshold  # other kinds use none
+
+
+def _decided_by(folder: Path) -> str | None:
+    decision = load_decision(folder)
+    return None if decision is None else decision.decide_by
 
 
 def _mcnemar(base: Predictions, adapted: Predictions) -> McNemar | None:

@@ -7,8 +7,8 @@ from pair_pkg.columns import SENTENCE1, SENTENCE2
 from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.pairs.shift import Shift
 from pair_pkg.report.evaluation import (
-    MAIN_METRIC,
     SMALL_NOTE,
+    answer_metric,
     result_cells,
     shift_sentence,
     slice_cells,
@@ -107,7 +107,8 @@ def _pair_answer(run: RunFolder) -> Answer:
     test = metrics.get("test")
     if not test:
         return Answer(run.name, "No test figures were measured in this run.", [])
-    main = MAIN_METRIC.get(run.record.get("labels", {}).get("kind"))
+    kind = run.record.get("labels", {}).get("kind")
+    main = answer_metric(kind, run.decided_by) if kind else None
     if main not in test:  # cosines without a decision
         main = next(name for name, value in test.items() if isinstance(value, float) or value is None)
     bounds = model_interval(metrics, main)

@@ -40,6 +40,11 @@ class RunFolder:
         return self.record.get("metrics", {})
 
     @property
+    def decided_by(self) -> str | None:
+        """What the threshold of stage 2 was fitted for; None where there is none."""
+        return self.metrics.get("decision", {}).get("decide_by")
+
+    @property
     def stage(self) -> str:
         """mlm or pairs."""
         return self.record.get("stage", "")

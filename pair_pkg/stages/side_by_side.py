@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pair_pkg.pairs.metrics import format_accuracy
-from pair_pkg.report.evaluation import MAIN_METRIC, SHOWN_METRICS
+from pair_pkg.report.evaluation import SHOWN_METRICS, answer_metric
 from pair_pkg.report.numbers import format_change, format_value, metric_title
 from pair_pkg.report.page import Block, Charts, Section, Table
 from pair_pkg.report.tables import Cells
@@ -65,7 +65,7 @@ def _difference_rows(runs: Sequence[RunFolder]) -> Iterator[list[str]]:
     for run in runs[1:]:
         if not same_pairs(runs[0].predictions, run.predictions):
             continue
-        name = MAIN_METRIC[run.predictions.kind]
+        name = answer_metric(run.predictions.kind, run.decided_by)
         difference = compare_tested(runs[0], run)[name]
         low, high = (format_change(name, bound) for bound in (difference.low, difference.high))
         yield [run.name, metric_title(name), format_change(name, difference.difference, unit=True), f"{low} to {high}"]

@@ -119,3 +119,9 @@ def test_scores_are_answered_by_spearman_without_mcnemar(recipe, tiny_pairs, tmp
         csv.writer(file).writerows([("sentence1", "sentence2", "score"), *rows])
     results = pipeline.main([recipe(pairs={"train_file": str(tmp_path / "scores.csv")}, seeds=[1])])
     assert results["main_metric"] == "spearman" and results["mcnemar"] == {"seed 1": None}
+
+
+def test_a_threshold_for_f1_is_answered_in_f1(recipe, capsys):
+    results = pipeline.main([recipe(pairs={"decide_by": "f1"}, seeds=[1])])
+    assert results["main_metric"] == "f1" and "F1 " in results["sentence"]
+    assert results["sentence"] in capsys.readouterr().out

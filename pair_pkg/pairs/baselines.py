@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pair_pkg.pairs.metrics import BINARY, CLASSES
-from pair_pkg.pairs.thresholds import best_threshold
+from pair_pkg.pairs.thresholds import ACCURACY, best_threshold
 
 
 class Predicted(NamedTuple):
@@ -27,13 +27,19 @@ class Similarity(NamedTuple):
 
 
 def baseline_predictions(
-    kind: str, train_labels: np.ndarray, num_test: int, num_classes: int, similarities: Mapping[str, Similarity]
+    kind: str,
+    train_labels: np.ndarray,
+    num_test: int,
+    num_classes: int,
+    similarities: Mapping[str, Similarity],
+    decide_by: str = ACCURACY,
+    wanted_precision: float | None = None,
 ) -> dict[str, Predicted]:
     """What trivial predictors say of the test pairs; nothing here sees a test label.
 
     "majority" predicts the share of each label in ``train_labels`` (for scores: their mean), whatever the texts say.
-    Of every similarity (not for classes) binary pairs are cut at the threshold with the best accuracy on the training
-    pairs; for scores it is mapped linearly by least squares on them.
+    Of every similarity (not for classes) binary pairs are cut at the threshold that is best on the training pairs for
+    ``decide_by``, as the model's is on the validation pairs; for scores it is mapped linearly by least squares on them.
 
     >>> overlap = Similarity(np.array([0.2, 0.8]), np.array([0, 1]), np.array([0.9]))
     >>> baseline_predictions("binary", np.array([0, 1]), 1, 2, {"word_overlap": overlap})["word_overlap"].threshold
@@ -46,7 +52,7 @@ def baseline_predictions(
     baselines = {"majority": Predicted(np.full(num_test, train_labels.mean()))}
     for name, similarity in similarities.items():
         if kind == BINARY:
-            threshold = best_threshold(similarity.train, similarity.train_labels)
+            threshold = best_threshold(similarity.train, similarity.train_labels, decide_by, wanted_precision)
             baselines[name] = Predicted(similarity.test, threshold)
         else:
             slope, intercept = _least_squares(similarity.train, similarity.train_labels.astype(np.float64))

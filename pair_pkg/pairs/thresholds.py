@@ -17,8 +17,10 @@ class Threshold(NamedTuple):
     reached: bool = True
 
 
-def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The cut with the best accuracy: a midpoint between neighbouring scores.
+def best_threshold(
+    scores: np.ndarray, labels: np.ndarray, decide_by: str = ACCURACY, wanted_precision: float | None = None
+) -> float:
+    """The cut of scores of any range that is best for ``decide_by``: a midpoint between neighbouring scores.
 
     Of equally good cuts the lowest wins. A cut below (above) all scores says 1 (0) to every pair.
 
@@ -26,7 +28,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     0.4
     """
     values, true, false = _counts(scores, labels)
-    best = _best_cuts(true, false, ACCURACY, None)[0]
+    best = _best_cuts(true, false, decide_by, wanted_precision)[0]
     return _place(values, best[0], values[0] - 2, values[-1] + 2)
 
 

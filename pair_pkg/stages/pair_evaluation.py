@@ -57,7 +57,8 @@ def evaluate_test(
     """
     labels = test.pairs.labels
     judged = _judged(decision, test.scores)
-    trivial = baseline_predictions(scheme.kind, train.labels, len(labels), scheme.num_classes, similarities)
+    wanted = {} if decision is None or decision.decide_by is None else _wanted(decision)
+    trivial = baseline_predictions(scheme.kind, train.labels, len(labels), scheme.num_classes, similarities, **wanted)
     predictors = {MODEL: judged, **trivial}
     figures = {name: compute_pair_metrics(scheme.kind, *_arguments(part, labels)) for name, part in predictors.items()}
     cuts = {name: {"threshold": trivial[name].threshold} for name in similarities if scheme.kind == BINARY}
@@ -69,6 +70,11 @@ def evaluate_test(
         "intervals": _intervals(scheme.kind, test.pairs, predictors),
         "slices": slices,
     }
+
+
+def _wanted(decision: Decision) -> dict[str, Any]:
+    """What the baselines' thresholds are fitted for: the same as the model's."""
+    return {"decide_by": decision.decide_by, "wanted_precision": decision.wanted_precision}
 
 
 def pair_metrics(kind: str, decision: Decision | None, scored: ScoredPairs) -> dict[str, Any]:

@@ -24,6 +24,18 @@ def test_a_similarity_is_cut_where_the_training_pairs_say():
     assert found.predictions.tolist() == [1, 1 / 4, 0]
 
 
+def test_a_similarity_is_cut_for_what_the_model_is_cut_for():
+    """Three in eight are positive: the most accurate cut says yes to one pair, that of the best F1 to five."""
+    similarity = Similarity(np.arange(8) / 8, np.array([0, 0, 0, 1, 0, 1, 0, 0]), np.arange(8) / 8)
+    cuts = {
+        name: baseline_predictions(BINARY, similarity.train_labels, 8, 2, {"word_overlap": similarity}, **wanted)
+        for name, wanted in {"accuracy": {}, "f1": {"decide_by": "f1"}}.items()
+    }
+    assert {name: found["word_overlap"].threshold for name, found in cuts.items()} == {
+        "accuracy": similarity.train[-1] + 2 - 1, "f1": 5 / 16
+    }  # fmt: skip
+
+
 def test_class_baseline_is_the_majority_only():
     found = baseline_predictions(CLASSES, np.array([2, 2, 2, 0, 1]), 4, 4, OVERLAP)
     assert set(found) == {"majority"} and found["majority"].predictions[0].tolist() == [0.2, 0.2, 0.6, 0]

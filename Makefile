@@ -4,7 +4,7 @@ VENV ?= .venv
 PYTEST_ARGS ?=
 INSTALL = $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/python -m pair_pkg pipeline recipes/demo.yaml
@@ -16,8 +16,12 @@ check: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+docs: $(VENV)/installed-docs
+	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html -c docs . site
+	@echo written: site/docs/index.html
+
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) runs site
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 10) else "Python 3.10 or later is needed: make PYTHON=python3.11")'
@@ -29,4 +33,8 @@ $(VENV)/installed: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(INSTALL) --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(INSTALL) --editable '.[docs]'
 	touch $@

@@ -34,9 +34,9 @@ from pair_pkg.stages.lifecycle import (
     shared_identity,
 )
 from pair_pkg.stages.masking import masking_identity
-from pair_pkg.stages.merging import merge, merge_table
+from pair_pkg.stages.merging import merge, merge_cells
 from pair_pkg.stages.mlm_data import describe_data, general_source, load_data
-from pair_pkg.stages.mlm_report import PAGE_NAME, compare_looks, look_at, slices_table, write_page
+from pair_pkg.stages.mlm_report import PAGE_NAME, compare_looks, look_at, slices_cells, write_page
 from pair_pkg.stages.mlm_trainer import (
     build_trainer,
     is_probed,
@@ -274,7 +274,7 @@ def _preview(trainer: StageTrainer) -> list[str]:
 
 def _print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
     if metrics.get("merge", {}).get("sweep"):
-        announce("between the base (0) and the adapted encoder (1):", merge_table(metrics["merge"]))
+        announce("between the base (0) and the adapted encoder (1):", format_table(*merge_cells(metrics["merge"])))
     for name, what in (("eval_perplexity", "the validation documents"), ("eval_general_perplexity", "general text")):
         before, after = metrics.get("before", {}).get(name), metrics.get(name)
         if before and after:
@@ -285,5 +285,5 @@ def _print_metrics(metrics: dict[str, Any], output_dir: str) -> None:
     if before and after:
         announce(f"probe, the encoder's own ranking of the validation pairs: {before:.3f} before, {after:.3f} after")
     if "masked_slices" in metrics:
-        announce(slices_table(metrics["masked_slices"], format_table))
+        announce(format_table(*slices_cells(metrics["masked_slices"])))
     announce(f"written to {output_dir}: the model, run.json, log_history.json, history.png, {PAGE_NAME}")

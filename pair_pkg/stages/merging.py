@@ -1,11 +1,11 @@
 """``--merge_alpha``: the weights that are kept lie between those of the base and the adapted ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pair_pkg.modeling.base_weights import BaseWeights
 from pair_pkg.report.numbers import format_value
-from pair_pkg.report.tables import format_table
+from pair_pkg.report.tables import Cells
 from pair_pkg.stages.task_pairs import PROBE
 from pair_pkg.training.trainer import StageTrainer
 
@@ -26,12 +26,12 @@ def merge(trainer: StageTrainer, base: BaseWeights, alphas: Sequence[float]) -> 
     return {"alpha": chosen, "sweep": {str(alpha): metrics for alpha, metrics in sweep.items()}}
 
 
-def merge_table(merged: dict[str, Any], table: Callable[..., str] = format_table) -> str:
-    """The sweep as a table."""
+def merge_cells(merged: dict[str, Any]) -> Cells:
+    """The sweep."""
     measured = next(iter(merged["sweep"].values()))
     names = [name for name in ("perplexity", "general_perplexity", PROBE) if name in measured]
     rows = [
         [f"{alpha} (kept)" if float(alpha) == merged["alpha"] else alpha, *(format_value(n, metrics[n]) for n in names)]
         for alpha, metrics in merged["sweep"].items()
     ]
-    return table(["alpha", *(name.replace("_", " ") for name in names)], rows, "l" + "r" * len(names))
+    return Cells(["alpha", *(name.replace("_", " ") for name in names)], rows, "l" + "r" * len(names))

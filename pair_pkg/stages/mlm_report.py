@@ -14,8 +14,8 @@ from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.fill_mask import Filled, fill_masks
 from pair_pkg.mlm.slices import COUNT_AT_A_TIME, frequency_bands, score_slices, slice_metrics
 from pair_pkg.report.numbers import format_share
-from pair_pkg.report.tables import markdown_table
-from pair_pkg.stages.merging import merge_table
+from pair_pkg.report.tables import Cells, markdown_table
+from pair_pkg.stages.merging import merge_cells
 from pair_pkg.training.trainer import StageTrainer
 
 NUM_FILLED = 12
@@ -54,26 +54,30 @@ def compare_looks(base: Look, adapted: Look) -> dict[str, Any]:
 
 def write_page(folder: Path, metrics: dict[str, Any]) -> Path:
     """``adaptation.md``: the tables of a finished run."""
-    parts = [("Masked tokens", slices_table(metrics["masked_slices"]))] if "masked_slices" in metrics else []
+    parts = [f"## {title}\n\n{markdown_table(*cells)}" for title, cells in adaptation_tables(metrics).items()]
+    path = folder / PAGE_NAME
+    path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    return path
+
+
+def adaptation_tables(metrics: dict[str, Any], with_texts: bool = True) -> dict[str, Cells]:
+    """What a run did to its model, as far as it was measured, by title."""
+    tables = {"Masked tokens": slices_cells(metrics["masked_slices"])} if "masked_slices" in metrics else {}
     if metrics.get("merge", {}).get("sweep"):
-        parts.append(
-            ("Between the base (0) and the adapted encoder (1)", merge_table(metrics["merge"], markdown_table))
-        )
+        tables["Between the base (0) and the adapted encoder (1)"] = merge_cells(metrics["merge"])
     if "weight_movement" in metrics:
         rows = [[part, f"{share:.4f}"] for part, share in metrics["weight_movement"].items()]
-        parts.append(("How far the weights moved", markdown_table(["part", "|now - base| / |base|"], rows, "lr")))
-    if metrics.get("fill_mask"):
+        tables["How far the weights moved"] = Cells(["part", "|now - base| / |base|"], rows, "lr")
+    if metrics.get("fill_mask") and with_texts:
         rows = [
             [part["context"], part["token"], ", ".join(part["base"]), ", ".join(part["adapted"])]
             for part in metrics["fill_mask"]
         ]
-        parts.append(("Guesses", markdown_table(["text", "token", "base", "adapted"], rows)))
-    path = folder / PAGE_NAME
-    path.write_text("\n\n".join(f"## {title}\n\n{table}" for title, table in parts) + "\n", encoding="utf-8")
-    return path
+        tables["Guesses"] = Cells(["text", "token", "base", "adapted"], rows, "llll")
+    return tables
 
 
-def slices_table(slices: dict[str, Any], table: Any = markdown_table) -> str:
+def slices_cells(slices: dict[str, Any]) -> Cells:
     """Accuracies by slice, base beside adapted."""
     header = ["masked tokens", "number", "right: base", "adapted", "in the first five: base", "adapted"]
     rows = []
@@ -81,7 +85,7 @@ def slices_table(slices: dict[str, Any], table: Any = markdown_table) -> str:
         before = slices["base"][name]
         shares = [format_share(part[key]) for key in ("accuracy_at_1", "accuracy_at_5") for part in (before, after)]
         rows.append([name, f"{after['tokens']:,}", *shares])
-    return table(header, rows, "lrrrrr")
+    return Cells(header, rows, "lrrrrr")
 
 
 def _score_batch(model: nn.Module, batch: dict[str, Any], bands: torch.Tensor) -> dict[str, torch.Tensor]:

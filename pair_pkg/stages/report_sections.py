@@ -17,6 +17,7 @@ from pair_pkg.report.evaluation import (
 from pair_pkg.report.numbers import format_interval, format_share, format_value, metric_title
 from pair_pkg.report.page import Answer, Block, Charts, Section, Table, Text, Tile
 from pair_pkg.report.tables import Cells
+from pair_pkg.stages.mlm_report import adaptation_tables
 from pair_pkg.stages.pair_report import decision_lines, symmetry_lines
 from pair_pkg.stages.report_charts import calibration_chart, history_charts, ranking_charts, score_charts
 from pair_pkg.stages.run_folders import RunFolder
@@ -40,6 +41,7 @@ def run_sections(run: RunFolder, with_texts: bool) -> list[Section]:
         ("Curves of the test pairs", _curve_blocks(run)),
         ("Errors", list(_error_blocks(run, with_texts))),
         ("Training", list(_training_blocks(run))),
+        ("Adaptation", _adaptation_blocks(run, with_texts)),
         ("Data", list(_data_blocks(run))),
         ("Cost", _table_of("what it took", cost_rows(run))),
         ("Origin", list(_origin_blocks(run))),
@@ -181,6 +183,12 @@ def _training_blocks(run: RunFolder) -> Iterator[Block]:
     charts = history_charts(run)
     if charts:
         yield Charts(charts)
+
+
+def _adaptation_blocks(run: RunFolder, with_texts: bool) -> list[Block]:
+    """What stage 1 did to masked tokens and to weights."""
+    tables = adaptation_tables(run.metrics, with_texts)
+    return [Table(title, cells, folded=len(cells.rows) > MAX_OPEN_ROWS) for title, cells in tables.items()]
 
 
 def _data_blocks(run: RunFolder) -> Iterator[Block]:

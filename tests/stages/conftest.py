@@ -90,6 +90,14 @@ def mlm_run(tmp_path):
         history += [{"step": 5, "loss": 4.0, "learning_rate": 1e-4, "tokens_per_second": 1500.0}]
         write_json(folder / "log_history.json", [*history, {"step": 5, "eval_loss": 3.7, "eval_perplexity": after}])
         metrics = {"before": {"eval_perplexity": before}, "eval_perplexity": after, "eval_predicted_tokens": 706}
+        bands = {
+            side: {"rarer": {"tokens": 706, "accuracy_at_1": share, "accuracy_at_5": share + 0.25}}
+            for side, share in {"base": 0.125, "adapted": 0.375}.items()
+        }
+        guesses = [{"context": "the [MASK] <b>leaks</b>", "token": "pump", "base": ["the"], "adapted": ["pump"]}]
+        sweep = {alpha: {"perplexity": 50.0, "probe": 0.5} for alpha in ("0.0", "0.5", "1.0")}
+        metrics |= {"masked_slices": bands, "fill_mask": guesses, "weight_movement": {"layer 1": 0.0125}}
+        metrics["merge"] = {"alpha": 0.5, "sweep": sweep}
         corpus = {"documents_read": 84_000, "documents_kept": 83_990, "duplicates": 10}
         record = {"stage": "mlm", "base_model": "someone/base-encoder", "corpus": corpus, "metrics": metrics}
         write_record(folder, {"status": "finished", "global_step": 5, **record})

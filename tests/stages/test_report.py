@@ -105,6 +105,17 @@ def test_the_answer_stands_before_everything_else(pipeline_run):
     assert all(attributes.get("aria-label") for tag, attributes in page.elements if tag == "svg")
 
 
+def test_what_stage_1_did_to_the_model_is_on_its_page(mlm_run):
+    folder = mlm_run("run")
+    page, bare = ((folder / name) for name in ("report.html", "bare.html"))
+    report.main([str(folder)])
+    report.main([str(folder), "--no_texts", "--output", str(bare)])
+    html = page.read_text(encoding="utf-8").replace("\N{NO-BREAK SPACE}", " ")
+    assert "12.5 %" in html and "37.5 %" in html and "0.5 (kept)" in html and "0.0125" in html
+    assert "the [MASK] &lt;b&gt;leaks&lt;/b&gt;" in html
+    assert "leaks" not in bare.read_text(encoding="utf-8")
+
+
 def test_headings_begin_with_one_and_never_skip_a_level(pipeline_run, pairs_run, mlm_run):
     folder, _ = pipeline_run
     several = [str(folder), str(pairs_run("other", "scores")), str(mlm_run("third"))]

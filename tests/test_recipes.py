@@ -79,4 +79,4 @@ def test_a_launch_configuration_is_one_that_accelerate_knows(path):
 
 def test_there_are_launch_configurations():
     names = {path.stem for path in (ROOT / "recipes/accelerate").glob("*.yaml")}
-    assert names == {"ddp", "ddp_cpu", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}
+    assert names == {"ddp", "fsdp", "deepspeed_zero2", "deepspeed_zero3"}

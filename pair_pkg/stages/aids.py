@@ -18,6 +18,7 @@ from pair_pkg.stages.arguments.architecture import CROSS_ENCODER, ArchitectureAr
 from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.averaging import WeightAveraging
 from pair_pkg.training.layer_rates import describe_rates, split_by_depth
+from pair_pkg.training.run import is_sharded
 from pair_pkg.training.weights import ResultWeights
 
 logger = logging.getLogger("pair_pkg")
@@ -90,8 +91,8 @@ def _divide_and_tell(groups: list[dict[str, Any]], *, tell: bool, **settings: An
 
 def _refuse_sharded(args: TrainingArguments, given: dict[str, Any]) -> None:
     found = next((flag for flag in SHARDED if flag in given), None)
-    if found and (args.fsdp or args.deepspeed):
-        raise InputError(f"--{found} needs whole weights; leave it out, or --fsdp and --deepspeed")
+    if found and is_sharded(args):
+        raise InputError(f"--{found} needs whole weights; leave it out, or do without FSDP and DeepSpeed")
 
 
 def _refuse_random_frozen(model: nn.Module, layers: LayerArguments, aids: AidArguments) -> None:

@@ -10,7 +10,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedTokenizerFast,
     TrainerCallback,
-    TrainingArguments,
 )
 
 from pair_pkg.data.rows import Rows
@@ -32,7 +31,7 @@ from pair_pkg.stages.masking import build_masking, training_epochs
 from pair_pkg.stages.mlm_data import MlmData
 from pair_pkg.stages.task_pairs import PROBE, TaskPairs
 from pair_pkg.training.pull import PullToBase
-from pair_pkg.training.run import stock_reason
+from pair_pkg.training.run import is_sharded, stock_reason
 from pair_pkg.training.stopping import StopRule
 from pair_pkg.training.trainer import SideMetrics, StageTrainer
 from pair_pkg.training.warm_rows import WarmRows
@@ -124,11 +123,6 @@ def is_probed(flags: MlmFlags, pairs: TaskPairs | None) -> bool:
     return pairs is not None and pairs.probe_metric is not None and not is_sharded(flags.training)
 
 
-def is_sharded(args: TrainingArguments) -> bool:
-    """Whether no process has the whole weights."""
-    return bool(args.fsdp or args.deepspeed)
-
-
 def score_batch_for(loss_only: bool) -> Callable[[nn.Module, dict[str, Any]], dict[str, torch.Tensor]]:
     """What ``StageTrainer`` scores a batch of masked rows with."""
 
@@ -164,7 +158,7 @@ def refuse_misfits(flags: MlmFlags, pairs: TaskPairs | None) -> None:
     args, forgetting = flags.training, flags.forgetting
     used = [name for name in ("l2_sp", "merge_alpha") if getattr(forgetting, name)]
     if used and is_sharded(args):
-        raise InputError(f"--{used[0]} needs whole weights; leave it out, or --fsdp and --deepspeed")
+        raise InputError(f"--{used[0]} needs whole weights; leave it out, or do without FSDP and DeepSpeed")
     if flags.objective.is_on and (is_sharded(args) or flags.layers.lora_rank is not None):
         raise InputError(
             "--objective brings a decoder that learns whole; leave out --fsdp, --deepspeed and --lora_rank"

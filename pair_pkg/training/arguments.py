@@ -231,6 +231,8 @@ class StageTrainingArguments(TrainingArguments):
         if self.disable_tqdm is None and not sys.stderr.isatty():
             self.disable_tqdm = True
         self.report_to = self.report_to or "none"
+        if self.label_smoothing_factor:  # the library smooths its models' own losses only, and would say nothing
+            raise InputError("--label_smoothing_factor: the losses of both stages smooth no labels; leave it out")
         super().__post_init__()
         self._use_one_gpu()
         refuse_below(self, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)

@@ -1,7 +1,8 @@
 """Flags of transformers 4 that version 5 dropped or renamed, said in version 5's words.
 
 A flag that only chose among equal ways is dropped, one that would change results or memory is refused with its cure.
-Compared with the ``TrainingArguments`` of releases 4.0, 4.12, 4.30, 4.36, 4.41, 4.45, 4.50 and 4.57.
+Compared with the ``TrainingArguments`` of releases 4.0, 4.12, 4.30, 4.36, 4.41, 4.45, 4.50 and 4.57, and with the
+example scripts ``run_language_modeling.py`` and ``run_mlm_wwm.py``. docs/classic-flags.md tells users of each.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ from pair_pkg.errors import InputError
 from pair_pkg.training.settings import Setting, is_switched_on
 
 RENAMED = {
+    "block_size": "max_seq_length",
+    "eval_data_file": "validation_file",
     "evaluation_strategy": "eval_strategy",
     "per_gpu_train_batch_size": "per_device_train_batch_size",
     "per_gpu_eval_batch_size": "per_device_eval_batch_size",
@@ -18,6 +21,7 @@ RENAMED = {
     "push_to_hub_token": "hub_token",
     "torch_dtype": "dtype",
     "torchdynamo": "torch_compile_backend",
+    "train_data_file": "train_file",
     "xpu_backend": "ddp_backend",
 }
 
@@ -43,6 +47,7 @@ DROPPED = {
     "use_mps_device": "an Apple GPU is found by itself",
 }
 
+REF_FILE = "the words of Chinese are found in the text itself: leave this flag out and give --masking whole_word"
 AUTOCAST = ("auto", "amp", "cuda_amp", "cpu_amp")
 FALSE = ("false", "no", "0", "none")
 
@@ -63,6 +68,7 @@ REFUSED = {
     "fsdp_transformer_layer_cls_to_wrap": Refusal(
         (), 'use --fsdp_config \'{"transformer_layer_cls_to_wrap": ["NAME"]}\''
     ),
+    "mlm": Refusal(("", "true", "yes", "1"), "masked-language modelling is all that stage 1 does: leave this flag out"),
     "no_save_safetensors": Refusal((), "weights are always written as safetensors: leave this flag out"),
     "save_safetensors": Refusal(
         ("", "true", "yes", "1"), "weights are always written as safetensors: leave this flag out"
@@ -71,6 +77,8 @@ REFUSED = {
     "push_to_hub_organization": Refusal((), "use --hub_model_id ORGANIZATION/NAME"),
     "sharded_ddp": Refusal(("", *FALSE), "use --fsdp"),
     "tp_size": Refusal(("0", "1"), "start one process per GPU with accelerate launch instead"),
+    "train_ref_file": Refusal((), REF_FILE),
+    "validation_ref_file": Refusal((), REF_FILE),
 }
 
 

@@ -66,12 +66,18 @@ def stock_reason(args: TrainingArguments) -> str | None:
         return "NEFTune scales its noise by the length of padded rows"
     if args.gradient_checkpointing:
         return "gradient checkpointing recomputes the stock modules"
-    if _is_sharded(args):
+    if _has_divided_weights(args):
         return "sharded weights are gathered by the stock modules"
     return None
 
 
-def _is_sharded(args: TrainingArguments) -> bool:
+def is_sharded(args: TrainingArguments) -> bool:
+    """Whether FSDP or DeepSpeed hold the weights or the optimizer's state, by flag or by ``accelerate launch``."""
+    by_launcher = map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
+    return bool(args.fsdp or args.deepspeed) or any(by_launcher)
+
+
+def _has_divided_weights(args: TrainingArguments) -> bool:
     """Whether weights are divided over processes, as the flags or ``accelerate launch`` (its variables) say."""
     if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
         return True

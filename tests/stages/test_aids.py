@@ -221,3 +221,9 @@ def test_what_cannot_be_is_refused_in_one_line(words, tmp_path, capsys, name):
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and expected in lines[0]
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_the_launcher_divides_are_no_whole_ones_either(words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert run_door(finetune.main, words(tmp_path / "out", "--layer_decay=0.9")) == 2
+    assert "--layer_decay needs whole weights" in capsys.readouterr().err

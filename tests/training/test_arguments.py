@@ -13,7 +13,7 @@ from pair_pkg.errors import InputError
 from pair_pkg.modeling import precision
 from pair_pkg.training.arguments import StageTrainingArguments, parse_arguments
 from pair_pkg.training.legacy_flags import translate_legacy
-from pair_pkg.training.settings import Setting
+from pair_pkg.training.settings import Setting, read_words
 
 
 @dataclass
@@ -336,6 +336,18 @@ def test_old_flags_do_what_they_did(words, expected):
     assert {name: getattr(value, "value", value) for name, value in found.items()} == expected
 
 
+def test_a_smoothing_that_no_loss_here_knows_is_refused():
+    with pytest.raises(InputError, match="label_smoothing_factor.*leave it out"):
+        parse_training("--label_smoothing_factor", "0.1")
+
+
+def test_old_flags_of_the_example_scripts():
+    words = ["--train_data_file", "a.txt", "--eval_data_file", "b.txt", "--block_size", "9", "--mlm", "--seed", "1"]
+    assert translate_legacy(read_words(words), "command line").settings == read_words(
+        ["--seed", "1", "--train_file", "a.txt", "--validation_file", "b.txt", "--max_seq_length", "9"]
+    )
+
+
 def test_old_backend_of_a_launched_run():
     translation = translate_legacy([Setting("xpu_backend", ("gloo",))], "command line")
     assert translation.settings == [Setting("ddp_backend", ("gloo",))]
@@ -397,6 +409,8 @@ def test_logging_dir_becomes_the_environment_variable():
         ("--warmup_ratio", "--warmup_steps"),
         ("--logging_dir", "folder"),
         ("--adafactor perhaps", "perhaps"),
+        ("--mlm false", "masked-language"),
+        ("--train_ref_file ref.txt", "--masking whole_word"),
     ],
 )
 def test_an_old_flag_that_would_change_results_is_refused_with_its_cure(words, cure):

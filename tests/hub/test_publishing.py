@@ -123,22 +123,30 @@ def test_a_run_that_is_finished_already_is_pushed_when_the_flag_is_added(hub, ml
 
 
 @pytest.mark.slow  # a training of stage 2
-def test_stage_2_pushes_what_it_finished_before(hub, tiny_bert, tiny_pairs, tmp_path, capsys):
+def test_stage_2_pushes_while_it_trains_at_its_end_and_afterwards(hub, tiny_bert, tiny_pairs, tmp_path, capsys):
     table = tmp_path / "pairs.csv"
     lines = [f"{first},{second},1" for first, second in tiny_pairs[:90]]
     lines += [f"{first},{tiny_pairs[number + 90][1]},0" for number, (first, _) in enumerate(tiny_pairs[90:])]
     table.write_text("sentence1,sentence2,label\n" + "\n".join(lines) + "\n")
     flags = {"model_name_or_path": tiny_bert, "train_file": table, "output_dir": tmp_path / "pairs", "max_steps": 2}
-    flags |= {"save_strategy": "no", "eval_strategy": "no", "use_cpu": "true", "bf16": "false", "max_seq_length": 48}
+    flags |= {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "no", "use_cpu": "true", "bf16": "false"}
+    flags |= {"max_seq_length": 48, "push_to_hub": "true", "hub_token": hub.token, "hub_private_repo": "false"}
     words = [f"--{name}={value}" for name, value in flags.items()]
-    assert run_door(finetune.main, words) == 0
-    push_words = [*words, "--push_to_hub", "--hub_model_id=someone/pairs", f"--hub_token={hub.token}"]
+    hub.faults = [("/commit/", 403)]
+    assert run_door(finetune.main, [*words, "--hub_model_id=someone/pairs"]) == 0
+    printed = capsys.readouterr().err
+    assert "step 2 was not pushed" in printed and "0 arrived, 1 failed" in printed
+    repository = hub.repositories["someone/pairs"]
+    assert repository["messages"] == ["Model by pair_pkg"] and not repository["private"]
+    assert "decision.json" in repository["commits"][-1]
+
     hub.faults = [("repos/create", 503)] * 1000
-    assert run_door(finetune.main, push_words) == 69
-    assert "python -m pair_pkg push" in capsys.readouterr().err
+    assert run_door(finetune.main, [*words, "--hub_model_id=someone/again"]) == 69
+    assert f"python -m pair_pkg push {tmp_path / 'pairs'} someone/again" in capsys.readouterr().err
     hub.faults = []
-    assert run_door(finetune.main, push_words) == 0
-    assert "decision.json" in hub.repositories["someone/pairs"]["commits"][-1]
+    assert run_door(finetune.main, [*words, "--hub_model_id=someone/again"]) == 0
+    there, again = (hub.repositories[f"someone/{name}"]["commits"][-1] for name in ("pairs", "again"))
+    assert set(there) == set(again) and there["model.safetensors"] == again["model.safetensors"]
 
 
 def test_what_the_librarys_flags_promise_and_is_not_done_is_told(hub, words, tmp_path, capsys):

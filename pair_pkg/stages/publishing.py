@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import get_token
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
 from pair_pkg.errors import InputError, PushFailure, one_line
@@ -65,8 +65,8 @@ def push_result(args: StageTrainingArguments) -> None:
 class SavePusher(TrainerCallback):
     """Sends the newest checkpoint's model by a thread; while one is under way, a new save is passed over."""
 
-    def __init__(self, args: StageTrainingArguments, record: dict[str, Any]):
-        self.repo_id, self.token, self.revision = args.hub_model_id, _token(args), args.hub_revision
+    def __init__(self, args: TrainingArguments, record: dict[str, Any]):
+        self.repo_id, self.token, self.revision = _repository(args), _token(args), args.hub_revision
         self.record = record
         self.thread: threading.Thread | None = None
         self.pushed = self.failed = self.passed_over = 0
@@ -115,31 +115,31 @@ class SavePusher(TrainerCallback):
         logger.warning("--push_to_hub: step %d was not pushed (%s); training goes on", step, one_line(str(error)))
 
 
-def _pushes(args: StageTrainingArguments) -> bool:
+def _pushes(args: TrainingArguments) -> bool:
     return args.push_to_hub and args.should_save
 
 
-def _repository(args: StageTrainingArguments) -> str:
+def _repository(args: TrainingArguments) -> str:
     return args.hub_model_id or Path(args.output_dir).absolute().name
 
 
-def _is_private(args: StageTrainingArguments) -> bool:
+def _is_private(args: TrainingArguments) -> bool:
     return args.hub_private_repo is not False
 
 
-def _tell_differences(args: StageTrainingArguments) -> None:
+def _tell_differences(args: TrainingArguments) -> None:
     """What the library's flags promise and this way does not do, in one warning each."""
     if args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         logger.warning(
             "--hub_strategy %s: the states that a run is resumed from are pickles, and stay here; each save's model is "
             "pushed, as by every_save",
-            args.hub_strategy.value,
+            HubStrategy(args.hub_strategy).value,
         )
     if args.hub_always_push:
         logger.warning("--hub_always_push: a save during a push is passed over in any case, so that none piles up")
 
 
-def _token(args: StageTrainingArguments) -> str:
+def _token(args: TrainingArguments) -> str:
     token = args.hub_token or get_token()
     if token is None:
         raise InputError("--push_to_hub: no token for the Hub: log in by `hf auth login`, or set HF_TOKEN")

@@ -14,7 +14,7 @@ from pair_pkg.stages import adapt, finetune
 from pair_pkg.training.legacy_flags import OLD_NAMES
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md",
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", ROOT / "data/README.md",
          *sorted((ROOT / "docs").glob("*.md"))]  # fmt: skip
 OF_OTHERS = {  # programs that are named here, without a parser to ask
     "--build",  # cmake
@@ -34,7 +34,7 @@ def test_links_and_pictures_are_there(path):
         assert (path.parent / target).exists(), target
 
 
-@pytest.mark.parametrize("readme", ["README.md"])
+@pytest.mark.parametrize("readme", ["README.md", "README.zh-CN.md"])
 def test_every_page_is_found_from_the_readme(readme):
     of_the_site = {"docs/index.md", "docs/api.md"}  # which ``make docs`` builds
     linked = set(re.findall(r"\]\((docs/[^)#]+\.md)\)", text_of(ROOT / readme)))

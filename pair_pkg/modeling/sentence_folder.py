@@ -66,6 +66,7 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
         raise InputError(f"{name}: {NO_MODULES}")
     _check_modules(name, read_json(modules))
     library = {"cache_folder": hub.get("cache_dir"), "revision": hub.get("revision"), "token": hub.get("token")}
+    library["local_files_only"] = Path(name).is_dir()  # else the library asks the Hub for a folder named runs/bi
     loaded = SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)
     return _encoder_of(name, loaded)
 

@@ -7,6 +7,7 @@ a reader, and a killed process, see the old index or the new one, never half of 
 import fcntl
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +120,20 @@ def refuse_other_model(manifest: dict[str, Any], folder: str | os.PathLike, name
             f"{folder}: built with {built.get('name')} (fingerprint {built.get('fingerprint')}), asked with {name} "
             f"({fingerprint}); give that model, or build the index again with this one"
         )
+
+
+def copy_index(folder: Path, target: Path, model_name: str, fingerprint: str) -> None:
+    """Copy an index into the new ``target``, telling it another name and fingerprint of the model that built it.
+
+    Raises ``InputError`` for an index that is not whole.
+    """
+    manifest = read_manifest(folder)
+    paths = verify_files(folder, manifest)
+    target.mkdir()
+    for path in paths.values():
+        shutil.copyfile(path, target / path.name)
+    model = {**manifest["model"], "name": model_name, "model": fingerprint, "fingerprint": fingerprint}
+    write_json(target / MANIFEST, {**manifest, "model": model})
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 from pair_pkg.data.texts import refuse_single_text
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
-from pair_pkg.search.answers import Answer, Judge, find_hits, rerank
+from pair_pkg.search.answers import Answer, Judge, JudgePairs, find_hits, rerank
 from pair_pkg.search.index_folder import SearchIndex, open_index, read_manifest, refuse_other_model
 from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder, load_encoder
 from pair_pkg.search.verdicts import PairJudge, cosine_judge
@@ -25,7 +25,7 @@ class Searcher:
     encoder: ReadyEncoder
     index: SearchIndex
     judge: Judge | None  # the bi-encoder's own decision, where no cross-encoder ranks
-    judge_pairs: PairJudge | None  # the cross-encoder
+    judge_pairs: JudgePairs | None  # the cross-encoder
 
     def search(self, queries: Sequence[str], *, top_k: int = TOP_K, rerank_top_k: int = RERANK_TOP_K) -> list[Answer]:
         """The ``top_k`` nearest texts of each of Q queries, the best first: Q answers.

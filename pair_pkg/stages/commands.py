@@ -14,6 +14,7 @@ COMMANDS = {
     "search": ("pair_pkg.stages.search", "the nearest texts of an index, reranked by a cross-encoder if asked"),
     "mine": ("pair_pkg.stages.mine", "hard negatives for labelled pairs, candidates for paraphrases"),
     "dedupe": ("pair_pkg.stages.dedupe", "texts of one meaning as clusters"),
+    "serve": ("pair_pkg.stages.serve", "a page to try a finished model, here or as a Space of the Hub"),
     "export": ("pair_pkg.stages.exporting", "a finished model for C++, ONNX and others, proven equal to float32"),
     "push": ("pair_pkg.stages.push", "a finished model and its card to the Hub: private, scanned, compared afterwards"),
     "distill": ("pair_pkg.stages.distill", "a bi-encoder from what a cross-encoder says of a corpus's pairs"),

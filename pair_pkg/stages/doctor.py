@@ -29,6 +29,7 @@ OPTIONAL = {  # package -> what it serves
     "torchao": "int8 exports",
     "openvino": "benchmarks",
     "tensorboard": "--report_to tensorboard",
+    "gradio": "serve",
     "hf_xet": "fast downloads and uploads of large files",
 }
 LOW_DISK = 5 * 2**30  # bytes: two checkpoints of a base-sized encoder with its optimizer, and a corpus of some GB

@@ -13,7 +13,7 @@ from typing import Any
 from pair_pkg.data.corpus import read_documents
 from pair_pkg.errors import InputError, one_line
 from pair_pkg.report.tables import display_width, format_table
-from pair_pkg.search.answers import Answer, Hit
+from pair_pkg.search.answers import Answer
 from pair_pkg.search.searcher import RERANK_TOP_K, TOP_K, load_searcher
 from pair_pkg.search.vector_files import write_beside
 from pair_pkg.stages.row_files import refuse_input
@@ -134,13 +134,11 @@ def answer_table(answer: Answer, columns: int) -> str:
     """A query and its hits for a terminal of so many columns; control characters are shown as escapes."""
     if not answer.hits:
         return f"{shown(answer.query, columns)}\n(nothing found)"
-    judged = answer.hits[0].same is not None
-    header = ["", "cosine", *(["probability", "same"] if judged else []), "id", "text"]
-    rows = [_row(rank, hit, judged) for rank, hit in enumerate(answer.hits, start=1)]
+    header, rows = hit_cells(answer)
     widths = [max(display_width(str(row[place])) for row in [header, *rows]) for place in range(len(header) - 1)]
     room = max(NARROWEST_TEXT, columns - sum(widths) - 2 * len(widths))
     rows = [[*row[:-1], shown(row[-1], room)] for row in rows]
-    table = format_table(header, rows, "rr" + ("rl" if judged else "") + "ll")
+    table = format_table(header, rows, "rr" + ("rl" if "same" in header else "") + "ll")
     return f"{shown(answer.query, columns)}\n{table}"
 
 
@@ -162,9 +160,15 @@ def shown(text: str, columns: int) -> str:
     return "".join(kept) + "…"
 
 
-def _row(rank: int, hit: Hit, judged: bool) -> list[str]:
-    verdict = [f"{hit.probability:.3f}", "yes" if hit.same else "no"] if judged else []
-    return [str(rank), f"{hit.cosine:.4f}", *verdict, hit.id, hit.text]
+def hit_cells(answer: Answer) -> tuple[list[str], list[list[str]]]:
+    """The header and a row for each hit: rank, cosine, what a decision says of it, id and text."""
+    judged = any(hit.same is not None for hit in answer.hits)
+    header = ["rank", "cosine", *(["probability", "same"] if judged else []), "id", "text"]
+    rows = []
+    for rank, hit in enumerate(answer.hits, start=1):
+        verdict = [f"{hit.probability:.3f}", "yes" if hit.same else "no"] if judged else []
+        rows.append([str(rank), f"{hit.cosine:.4f}", *verdict, hit.id, hit.text])
+    return header, rows
 
 
 def _json_line(answer: Answer) -> str:

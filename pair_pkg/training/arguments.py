@@ -230,7 +230,7 @@ class StageTrainingArguments(TrainingArguments):
         self.bf16 = choose_precision(self.bf16, self.fp16, self.use_cpu)
         if self.disable_tqdm is None and not sys.stderr.isatty():
             self.disable_tqdm = True
-        self.report_to = self.report_to or "none"
+        self.report_to = self.report_to or ["none"]
         if self.label_smoothing_factor:  # the library smooths its models' own losses only, and would say nothing
             raise InputError("--label_smoothing_factor: the losses of both stages smooth no labels; leave it out")
         super().__post_init__()

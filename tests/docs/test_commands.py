@@ -32,6 +32,7 @@ ELSEWHERE = {  # pages whose own tests run their commands
     "docs/export.md": "tests/export/test_door.py",
     "docs/python.md": "tests/docs/test_api_examples.py",
     "docs/search.md": "tests/stages/test_search_page.py",
+    "docs/serve.md": "tests/stages/test_serve_page.py",
 }
 SLOW = {f"docs/{name}.md" for name in ("adaptation", "decision", "distribution", "fine-tuning", "results")}
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

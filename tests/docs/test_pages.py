@@ -20,6 +20,7 @@ OF_OTHERS = {  # programs that are named here, without a parser to ask
     "--build",  # cmake
     "--debug",  # taken off before any parser: errors.run_door
     "--out",  # data/generate.py
+    "--repo",  # --repo-type of hf
 }
 NEVER = {"--task_name", "--do_lower_case", "--dataset_name"}  # docs/classic-flags.md says that stage 2 lacks them
 

@@ -1,6 +1,7 @@
 """Texts encoded without padding get the vectors that sentence-transformers gives them, whatever the batches."""
 
 import importlib.util
+import socket
 
 import numpy as np
 import pytest
@@ -209,6 +210,16 @@ def test_tokens_are_the_tokenizers_own_and_the_cut_ones_are_counted():
     assert tokens.lengths.tolist() == list(map(len, expected))
     assert tokens.num_truncated == 1
     assert tokens.take(np.array([4, 1]))[0].tolist() == expected[4] + expected[1]
+
+
+def test_a_folder_is_loaded_without_asking_the_hub_for_its_name(tiny_bi_encoder, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *rest, **settings: asked.append(host) or [])
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/bi").symlink_to(tiny_bi_encoder)
+    monkeypatch.chdir(tmp_path)
+    load_sentence_encoder("runs/bi")  # which could be a name on the Hub
+    assert asked == []
 
 
 def test_a_folder_that_is_no_sentence_encoder_is_refused(tmp_path):

@@ -6,7 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tokenizers import Tokenizer
@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from pair_pkg.data.chinese import IDEOGRAPH
 from pair_pkg.data.tokens import TokenStore, num_ids
 from pair_pkg.errors import InputError
+from pair_pkg.mlm.chinese_terms import mine_chinese_terms
 from pair_pkg.mlm.word_counts import MIN_COUNT, count_words
 
 UNUSED = re.compile(r"\[unused\d+\]")
@@ -35,7 +36,10 @@ class MinedWord(NamedTuple):
 
 
 def mine_words(store: TokenStore, tokenizer: PreTrainedTokenizerFast, limit: int) -> list[MinedWord]:
-    """The words whose entries would save most tokens, the most first, letters only. Raises ``InputError``."""
+    """The words whose entries would save most tokens, the most first: letters only, or Chinese terms.
+
+    ``store`` has the Chinese words of a segmenter. Raises ``InputError``.
+    """
     prefix = _continuing_prefix(tokenizer)
     mined: list[MinedWord] = []
     for length, _, counts, places in count_words(store):
@@ -45,6 +49,8 @@ def mine_words(store: TokenStore, tokenizer: PreTrainedTokenizerFast, limit: int
             word = _word(tokenizer.convert_ids_to_tokens(list(pieces)), prefix)
             if word is not None:
                 mined.append(MinedWord(word, count, pieces))
+    for run in mine_chinese_terms(store, tokenizer):
+        mined.append(MinedWord(run.text, run.count, tuple(store.ids[run.place : run.place + len(run.text)].tolist())))
     mined.sort(key=lambda part: (-part.tokens_saved, part.word))
     return mined[:limit]
 
@@ -55,7 +61,8 @@ def extend_tokenizer(
     """A copy of a WordPiece tokenizer that knows ``words``, the old pieces of each, and the id of each.
 
     Ids of ``[unused]`` entries are taken first, then new ones at the end. Words are plain entries of the vocabulary,
-    not added tokens, so that the copy is saved, loaded and runs as the original does. Raises ``InputError`` for another
+    so that the copy is saved, loaded and runs as the original does. Words with Chinese characters, which BERT's
+    pre-tokenization would set apart, are added tokens besides, found before it. Raises ``InputError`` for another
     kind of tokenizer, and for a word that it does not keep whole.
     """
     _continuing_prefix(tokenizer)
@@ -72,6 +79,9 @@ def extend_tokenizer(
         largest += entry is None
         vocabulary[word] = number
         ids.append(number)
+        if IDEOGRAPH.search(word):
+            state["added_tokens"].append(_added_token(word, number))
+    state["added_tokens"].sort(key=lambda token: token["id"])
     extended = copy.deepcopy(tokenizer)
     extended._tokenizer = Tokenizer.from_str(json.dumps(state))
     for word, number in zip(words, ids):
@@ -80,6 +90,12 @@ def extend_tokenizer(
                 f"--new_words: the tokenizer does not keep {word!r} whole; write it as it normalizes words"
             )
     return extended, pieces, ids
+
+
+def _added_token(word: str, number: int) -> dict[str, Any]:
+    """A token as a tokenizer's state holds it, found in the text as it is written."""
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return {"id": number, "content": word, **flags}
 
 
 def extend_embeddings(model: nn.Module, pieces: Sequence[Sequence[int]], ids: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.files import read_lines
 from pair_pkg.data.tokens import TokenStore
 from pair_pkg.errors import InputError
@@ -52,7 +53,7 @@ def extend_vocabulary(flags: MlmFlags, source: Source, tokenizer: PreTrainedToke
     if not (wanted.extend_vocab or wanted.new_words):
         return None
     with args.main_process_first(desc="counting words"):
-        chinese = build_chinese_words(flags.masking)
+        chinese = build_chinese_words(flags.masking) or ChineseWords()
         store = source.store(tokenizer, chinese, bool(args.disable_tqdm) or not args.should_log)
     if wanted.new_words:
         words = [MinedWord(word, 0, ()) for word in _read_new_words(wanted.new_words)]

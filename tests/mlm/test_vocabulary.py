@@ -6,6 +6,7 @@ import torch
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
+from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.tokens import num_ids, tokenize_in_memory
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.vocabulary import extend_embeddings, extend_tokenizer, mine_words
@@ -18,7 +19,7 @@ def test_the_words_that_save_most_come_first(tiny_tokenizer):
     store = tokenize_in_memory(TEXTS, tiny_tokenizer)
     words = mine_words(store, tiny_tokenizer, 10)
     found = {part.word: part for part in words}
-    assert "rattlepump" not in found and "滤网" not in found  # four times; characters that stand apart
+    assert "rattlepump" not in found and found["滤网"].count == 8  # four times
     assert found["valvehose"].count == 10 and found["pumphouse"].count == 6
     for part in words:
         assert list(part.pieces) == tiny_tokenizer(part.word, add_special_tokens=False)["input_ids"]
@@ -50,6 +51,43 @@ def test_unused_entries_are_taken_first():
     place = tokenizer.get_vocab()["[unused3]"]
     extended, _, ids = extend_tokenizer(tokenizer, ["pumpload", "leakpump"])
     assert ids == [place, first] and "[unused3]" not in extended.get_vocab()
+
+
+CHINESE = [f"{front}花呗{back}" for front in "我用开关的" for back in ("怎么", "还款", "", "能")] * 2
+CHINESE += ["怎么还款", "能怎么", "还款吗", "怎么开", "关还款"] * 6
+
+
+def test_chinese_terms_hold_together_and_stand_alone():
+    """Without a segmenter every character is a word: counts alone find the terms, and no part of a longer run."""
+    tokenizer = train_tokenizer(CHINESE, 300)
+    words = {part.word: part for part in mine_words(tokenize_in_memory(CHINESE, tokenizer), tokenizer, 50)}
+    assert {"花呗", "怎么", "还款"} <= set(words) and words["花呗"].count == 40
+    assert not {"用花", "呗能", "呗怎", "呗还"} & set(words)
+    assert words["花呗"].pieces == tuple(tokenizer("花呗", add_special_tokens=False)["input_ids"])
+
+
+def test_a_term_ends_where_the_segmenter_ends_a_word(tiny_tokenizer):
+    texts = ["旧水泵漏水", "小水泵停机", "看水泵卡住"] * 4
+    for chinese, found in ((ChineseWords(["水泵"]), True), (ChineseWords(["旧水泵", "小水泵", "看水泵"]), False)):
+        store = tokenize_in_memory(texts, tiny_tokenizer, chinese)
+        assert ("水泵" in {part.word for part in mine_words(store, tiny_tokenizer, 50)}) == found
+
+
+def test_chinese_words_are_whole_wherever_they_stand(tiny_tokenizer, tmp_path):
+    extended, pieces, ids = extend_tokenizer(tiny_tokenizer, ["水泵", "pumphouse", "备用软管"])
+    text = "这个水泵pumphouse漏水备用软管水 泵"
+    split = ["这", "个", "水泵", "pumphouse", "漏", "水", "备用软管", "水", "泵"]
+    assert extended.tokenize(text) == split and pieces[2] == [
+        *tiny_tokenizer("备用软管", add_special_tokens=False)["input_ids"]
+    ]
+    extended.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert loaded.tokenize(text) == split and loaded.convert_tokens_to_ids(["水泵", "备用软管"]) == [ids[0], ids[2]]
+    store = tokenize_in_memory([text, *CHINESE], extended, ChineseWords())
+    assert store.ids.tolist() == [
+        number for row in extended([text, *CHINESE], add_special_tokens=False)["input_ids"] for number in row
+    ]
+    assert not set(ids) & set(loaded.all_special_ids)
 
 
 @pytest.mark.parametrize("tied", [True, False])

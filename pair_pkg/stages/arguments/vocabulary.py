@@ -17,8 +17,9 @@ class VocabularyArguments:
     extend_vocab: int | None = field(
         default=None,
         metadata={
-            "help": "give so many words entries of their own, those whose pieces are most tokens of the corpus; listed "
-            "in new_words.tsv, which can be edited and given as --new_words; WordPiece only; unset: none"
+            "help": "give so many words, or Chinese terms, entries of their own: those whose pieces are most "
+            "tokens of the corpus; listed in new_words.tsv, which can be edited and given as --new_words; WordPiece "
+            "only; unset: none"
         },
     )
     new_words: str | None = field(

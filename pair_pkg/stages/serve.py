@@ -146,9 +146,9 @@ def _encoder_of_index(index_dir: str, encoder: str | None, model_dir: str) -> st
 
 def _about(model_dir: str, index_dir: str | None) -> str:
     record = read_record(model_dir)
-    what = record.get("architecture", "ensemble of models").replace("_", "-")
+    what = "an ensemble of models" if "members" in record else f"a {record['architecture'].replace('_', '-')}"
     texts = f"; an index of {read_manifest(Path(index_dir))['rows']:,} texts" if index_dir else ""
-    return f"{Path(model_dir).resolve().name}: a {what}{texts}"
+    return f"{Path(model_dir).resolve().name}: {what}{texts}"
 
 
 def _import_page() -> ModuleType:

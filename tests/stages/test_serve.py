@@ -3,6 +3,7 @@
 import configparser
 import importlib
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from pair_pkg.__main__ import main as command
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import load_tokenizer
+from pair_pkg.pairs.decision import Decision, save_decision
 from pair_pkg.pairs.scorer import load_scorer
 from pair_pkg.records import read_json, read_record, write_record
 from pair_pkg.stages import serve, space
@@ -35,6 +37,29 @@ def test_a_pair_is_judged_as_score_judges_it(tiny_cross_encoder):
     assert judged.verdict == verdict.verdict
     assert judged.probabilities == pytest.approx({"1": verdict.probability, "0": 1 - verdict.probability})
     assert f"{verdict.probability:.3f}" in judged.details and f"{len(judged.tokens)} tokens" in judged.details
+
+
+def test_an_ensemble_is_judged_as_its_members_mean(tiny_cross_encoder, tmp_path):
+    for name in ("fold-1", "fold-2"):
+        shutil.copytree(tiny_cross_encoder, tmp_path / name)
+    write_record(tmp_path, {"labels": read_record(tiny_cross_encoder)["labels"], "members": ["fold-1", "fold-2"]})
+    save_decision(Decision("binary", temperature=1.0, threshold=0.5), tmp_path)
+    pair = ("the old pump leaks", "a small valve sticks")
+    alone = load_scorer(tiny_cross_encoder).predict_one(*pair)
+    judged = serve.judging(load_scorer(str(tmp_path)), str(tmp_path))(*pair)
+    assert judged.verdict == alone.verdict and judged.probabilities["1"] == pytest.approx(alone.probability)
+    assert judged.tokens[0] == ("[CLS]", "special")
+    assert serve._about(str(tmp_path), None) == f"{tmp_path.name}: an ensemble of models"
+
+
+def test_scores_have_no_probability(tiny_cross_encoder, tmp_path):
+    shutil.copytree(tiny_cross_encoder, tmp_path / "model")
+    (tmp_path / "model/decision.json").unlink()
+    scorer = load_scorer(str(tmp_path / "model"))
+    judged = serve.judging(scorer, str(tmp_path / "model"))("the old pump leaks", "a small valve sticks")
+    assert judged.probabilities == {} and float(judged.verdict) == pytest.approx(
+        scorer.predict_one("the old pump leaks", "a small valve sticks").score, rel=1e-3
+    )
 
 
 def test_tokens_are_those_that_the_model_reads(tiny_bert):
@@ -109,8 +134,6 @@ def test_a_space_holds_all_it_needs_and_nothing_else(index, tiny_cross_encoder, 
 
 
 def test_a_space_with_a_secret_is_not_written(tiny_cross_encoder, tmp_path):
-    import shutil
-
     model = tmp_path / "model"
     shutil.copytree(tiny_cross_encoder, model)
     write_record(model, {**read_record(model), "settings": {"note": "hf_" + "a" * 34}})

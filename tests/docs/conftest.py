@@ -1,11 +1,13 @@
 """A folder where the pages' commands find what they name, at toy sizes, and a shell that hands them to a test."""
 
+import contextlib
 import csv
 import gzip
 import json
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -112,7 +114,9 @@ def shell(sandbox, tmp_path):
 
     def run_script(script: str, run) -> None:
         script = f"trap 'printf END > \"$ASK\"' EXIT\n{script}"
-        bash = subprocess.Popen(["bash", "-euc", script], env=environment, stderr=subprocess.PIPE, text=True)
+        bash = subprocess.Popen(
+            ["bash", "-euc", script], env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         try:
             while (asked := ask.read_bytes()) != b"END":
                 run(asked.decode().rstrip("\0").split("\0"))
@@ -120,7 +124,8 @@ def shell(sandbox, tmp_path):
             errors = bash.communicate(timeout=60)[1]
             assert bash.returncode == 0, f"{script}\n{errors}"
         finally:
-            bash.kill()
+            with contextlib.suppress(ProcessLookupError):  # it has ended, with the program that waits for an answer
+                os.killpg(bash.pid, signal.SIGKILL)
 
     return run_script
 

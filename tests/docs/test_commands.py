@@ -43,7 +43,7 @@ MLM_WORDS = [
 ]  # fmt: skip
 PAIR_WORDS = ["--max_steps=2", "--per_device_train_batch_size=4", "--max_seq_length=64", "--use_cpu", "--bf16=false"]
 STAGES = {"run_mlm.py": (adapt, MLM_WORDS), "run_pair_cls.py": (finetune, PAIR_WORDS)}
-TOY_WORDS = {"distill": [*PAIR_WORDS, "--num_pairs=60", "--max_sentences=60"], "push": ["--dry_run"]}
+TOY_WORDS = {"distill": [*PAIR_WORDS, "--num_pairs=100", "--max_sentences=60"], "push": ["--dry_run"]}
 
 
 def blocks_of(page):
@@ -71,6 +71,8 @@ def test_the_commands_of_a_page_run(page, sandbox, shell, toy_recipe):
         else:
             name = re.match(r"# (\S+\.yaml)\n", text).group(1)
             Path(name).write_text(toy_recipe(text), encoding="utf-8")
+            for word in re.findall(r"[\w./-]+", text):
+                sandbox(word)
     expected = [line for _, text in blocks_of(page) for line in text.splitlines() if re.match(r"python -m|make ", line)]
     assert len(ran) >= len(expected)
 

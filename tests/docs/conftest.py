@@ -39,7 +39,7 @@ def toy_files(tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("pages")
     draw = random.Random(5)
     documents = [json.loads(line) for line in (ROOT / "data/corpus.jsonl").read_text(encoding="utf-8").splitlines()]
-    documents = draw.sample(documents, 60)
+    documents = draw.sample(documents, 80)
     with open(ROOT / "data/pairs.csv", encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     starts = range(0, len(rows) - 3, 4)  # four questions that belong together are four rows
@@ -47,6 +47,7 @@ def toy_files(tmp_path_factory) -> Path:
     work, shared = place / "work", place / "shared/data"
     _write_corpora(work, shared, documents)
     _write_pairs(work, shared, rows)
+    _write_vocabulary(shared, [cell for row in rows for cell in (row["sentence1"], row["sentence2"])])
     _write_recipes(work / "recipes")
     model = ROOT / "data/tiny_encoder"
     shutil.copytree(model, work / "data/tiny_encoder")
@@ -149,9 +150,6 @@ def _write_corpora(work: Path, shared: Path, documents: list[dict]) -> None:
     (shared / "medquad").mkdir(parents=True)
     with gzip.open(shared / "medquad/corpus.jsonl.gz", "wt", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
-    characters = sorted({char for document in documents for char in document["text"] if char.strip()})
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    _write(shared / "bert_base_chinese/vocab.txt", "\n".join([*special, *characters]))
 
 
 def _write_pairs(work: Path, shared: Path, rows: list[dict]) -> None:
@@ -172,6 +170,14 @@ def _write_pairs(work: Path, shared: Path, rows: list[dict]) -> None:
         scored = [(*texts, int(label) * 3 + number % 3) for number, (*texts, label) in enumerate(part)]
         _write_table(shared / "stsb_zh" / f"{name}.tsv", scored, "\t")
     _write_table(work / "new.csv", [header[:2], *(cell[:2] for cell in cells[:8])])
+
+
+def _write_vocabulary(shared: Path, texts: list[str]) -> None:
+    """Of single characters, at the beginning of a word and within one."""
+    characters = sorted({char.lower() for text in texts for char in text if char.strip()})
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    entries = [*special, *characters, *(f"##{char}" for char in characters)]
+    _write(shared / "bert_base_chinese/vocab.txt", "\n".join(entries))
 
 
 def _write_recipes(folder: Path) -> None:

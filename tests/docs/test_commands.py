@@ -43,7 +43,7 @@ MLM_WORDS = [
 ]  # fmt: skip
 PAIR_WORDS = ["--max_steps=2", "--per_device_train_batch_size=4", "--max_seq_length=64", "--use_cpu", "--bf16=false"]
 STAGES = {"run_mlm.py": (adapt, MLM_WORDS), "run_pair_cls.py": (finetune, PAIR_WORDS)}
-TOY_WORDS = {"distill": [*PAIR_WORDS, "--num_pairs=100", "--max_sentences=60"], "push": ["--dry_run"]}
+TOY_WORDS = {"distill": [*PAIR_WORDS, "--num_pairs=100", "--max_sentences=400"], "push": ["--dry_run"]}
 
 
 def blocks_of(page):

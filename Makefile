@@ -15,6 +15,7 @@ test: $(VENV)/installed-test
 check: $(VENV)/installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 docs: $(VENV)/installed-docs
 	$(VENV)/bin/python -m sphinx -q -W --keep-going -b html -c docs . site

@@ -11,7 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from pair_pkg.data.encodings import guess_encoding, refuse_other_formats
 from pair_pkg.errors import InputError
@@ -214,7 +214,7 @@ def _open_bytes(path: str | os.PathLike) -> BinaryIO:
     start = file.peek(len(GZIP_MAGIC))
     if start.startswith(GZIP_MAGIC):
         file.close()
-        return gzip.open(path, "rb")
+        return cast(BinaryIO, gzip.open(path, "rb"))
     if str(path).lower().endswith(".gz"):
         file.close()
         raise InputError(f"{path}: is named .gz but is not gzip; rename it or fetch it again")

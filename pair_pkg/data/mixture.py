@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -113,8 +113,8 @@ def _join(stores: Sequence[TokenStore]) -> TokenStore:
     firsts = np.cumsum([0, *(len(store.ids) for store in stores)])
     offsets: list[Any] = [stores[0].offsets, *(part.offsets[1:] + first for part, first in zip(stores[1:], firsts[1:]))]
     return TokenStore(
-        JoinedArray([store.ids for store in stores]),
-        JoinedArray([store.word_starts for store in stores]),
+        cast(np.ndarray, JoinedArray([store.ids for store in stores])),
+        cast(np.ndarray, JoinedArray([store.word_starts for store in stores])),
         np.concatenate(offsets),
         stores[0].accounting,
     )

@@ -266,7 +266,7 @@ def _positive_scheme(rows: list[_RawPair]) -> LabelScheme | None:
     found = {label_key(row.label, row.place): str(row.label).strip() for row in rows if row.label is not None}
     if not found:
         return LabelScheme("binary", ["0", "1"])
-    if len(found) > 1 or BOOLEAN_IDS.get(*found, 1) == 0:
+    if len(found) > 1 or BOOLEAN_IDS.get(next(iter(found)), 1) == 0:
         return None
     [(key, name)] = found.items()
     return LabelScheme("binary", ["0", "1"] if key in BOOLEAN_IDS else [f"not {name}", name])

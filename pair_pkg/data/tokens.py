@@ -138,11 +138,11 @@ def _one_at_a_time(store_dir: Path) -> Iterator[bool]:
 def load_store(store_dir: Path) -> TokenStore:
     """Map a store into memory; nothing is read until it is used."""
     meta = read_json(store_dir / STORE_NAME)
-    mapped = [
+    ids, word_starts = (
         np.memmap(store_dir / name, dtype=dtype, mode="r") if meta["accounting"]["tokens"] else np.empty(0, dtype)
         for name, dtype in (("ids.bin", meta["dtype"]), ("word_starts.bin", "bool"))
-    ]
-    return TokenStore(*mapped, offsets=np.load(store_dir / "offsets.npy"), accounting=meta["accounting"])
+    )
+    return TokenStore(ids, word_starts, np.load(store_dir / "offsets.npy"), meta["accounting"])
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:

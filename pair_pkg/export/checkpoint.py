@@ -8,12 +8,12 @@ import copy
 import dataclasses
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sentence_transformers import CrossEncoder, SentenceTransformer
 from torch import nn
-from transformers import AutoModel, AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification, PreTrainedModel
 
 from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.data.labels import LabelScheme
@@ -60,10 +60,10 @@ def load_checkpoint(folder: Path, manifest: dict[str, Any], dtype: torch.dtype) 
 def save_legacy(finished: Finished, folder: Path) -> None:
     """``config.json`` and the state dict as a bare pickle, which PyTorch before 1.6 reads; read back and compared."""
     cross = finished.architecture == CROSS_ENCODER
-    model = calibrated_model(finished) if cross else finished.graph.model
-    parts = {LEGACY_NAME: model}
+    model: PreTrainedModel = calibrated_model(finished) if cross else finished.graph.model
+    parts: dict[str, nn.Module] = {LEGACY_NAME: model}
     if not cross and not isinstance(finished.graph.head, nn.Identity):
-        parts[LEGACY_HEAD_NAME] = finished.graph.head
+        parts[LEGACY_HEAD_NAME] = cast(BiEncoderGraph, finished.graph).head
     model.config.save_pretrained(folder)
     for name, module in parts.items():
         state = {key: values.contiguous() for key, values in module.state_dict().items()}
@@ -118,7 +118,7 @@ def load_sentence_transformers(folder: Path, manifest: dict[str, Any]) -> nn.Mod
     return _LibrarySentenceEncoder(str(folder)).eval()
 
 
-def calibrated_model(finished: Finished) -> nn.Module:
+def calibrated_model(finished: Finished) -> PreTrainedModel:
     """A copy of a cross-encoder's model whose own sigmoid or softmax is the calibrated probability.
 
     Raises ``InputError`` where no final linear layer is known.
@@ -130,11 +130,11 @@ def calibrated_model(finished: Finished) -> nn.Module:
     with torch.no_grad():
         linear.bias[-1] -= decision.center  # of binary labels only
         linear.weight /= decision.temperature
-        linear.bias /= decision.temperature
+        linear.bias.div_(decision.temperature)
     return model
 
 
-def _keep_margin(model: nn.Module, positive_name: str) -> None:
+def _keep_margin(model: PreTrainedModel, positive_name: str) -> None:
     """Two outputs become one, the second less the first, in place."""
     linear = _final_linear(model)
     margin = nn.Linear(linear.in_features, 1)
@@ -148,7 +148,7 @@ def _keep_margin(model: nn.Module, positive_name: str) -> None:
     model.config.problem_type = "multi_label_classification"  # the library's name of a loss with a sigmoid
 
 
-def _final_linear(model: nn.Module) -> nn.Linear:
+def _final_linear(model: PreTrainedModel) -> nn.Linear:
     owner, name = final_place(model)
     linear = getattr(owner, name, None)
     if not isinstance(linear, nn.Linear) or linear.bias is None:
@@ -160,7 +160,7 @@ def _final_linear(model: nn.Module) -> nn.Linear:
 
 
 def _encoder(finished: Finished, dtype: torch.dtype) -> SentenceEncoder:
-    graph = finished.graph
+    graph = cast(BiEncoderGraph, finished.graph)
     if not isinstance(graph.head, (nn.Identity, nn.Linear)):
         raise InputError(
             f"{finished.model_dir}: its Dense module has an activation, which a checkpoint here cannot hold; "
@@ -176,7 +176,7 @@ def _save_tokenizer(finished: Finished, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _cross_graph(model: nn.Module, scheme: LabelScheme) -> CrossEncoderGraph:
+def _cross_graph(model: PreTrainedModel, scheme: LabelScheme) -> CrossEncoderGraph:
     decision = None if scheme.kind == SCORES else plain_decision(scheme.kind)
     return CrossEncoderGraph(model, decision, scheme.low, scheme.high)
 

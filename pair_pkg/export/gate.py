@@ -82,7 +82,7 @@ def score_rows(finished: Finished, rows: ProofRows, run: Run) -> Scored:
     return Scored(outputs, predictions, decided, seconds)
 
 
-def run_of(module: nn.Module) -> Run:
+def run_of(module: Callable[..., Tensor]) -> Run:
     """A torch module as a function of arrays."""
 
     def run(*inputs: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def layer_drift(float32: dict[str, np.ndarray], export: list[np.ndarray]) -> dic
     if len(float32) != len(export):
         return {}  # an exporter that split or merged a normalization shows no such layers
     return {
-        name: float(np.linalg.norm(values - expected) / max(np.linalg.norm(expected), 1e-12))
+        name: float(np.linalg.norm(values - expected) / max(float(np.linalg.norm(expected)), 1e-12))
         for (name, expected), values in zip(float32.items(), export)
     }
 

@@ -4,6 +4,7 @@
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pair_pkg.modeling.embedding import SentenceEncoder
 from pair_pkg.pairs.decision import Decision
@@ -17,7 +18,9 @@ class CrossEncoderGraph(nn.Module):
     no decision (scores): the prediction (B,), from [0, 1] to [low, high].
     """
 
-    def __init__(self, model: nn.Module, decision: Decision | None, low: float = 0.0, high: float = 1.0):
+    model: PreTrainedModel
+
+    def __init__(self, model: PreTrainedModel, decision: Decision | None, low: float = 0.0, high: float = 1.0):
         super().__init__()
         self.model = model
         self.kind = decision.kind if decision else None
@@ -37,6 +40,11 @@ class CrossEncoderGraph(nn.Module):
 
 class BiEncoderGraph(nn.Module):
     """A stock encoder, its pooling, its head and the normalization: (B, T) ids -> (B, D) float32."""
+
+    model: PreTrainedModel
+    head: nn.Module
+    pooling: str
+    normalized: bool
 
     def __init__(self, encoder: SentenceEncoder):
         super().__init__()
@@ -72,6 +80,8 @@ def pool_padded(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def _call(model: nn.Module, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, **more: bool):
+def _call(
+    model: PreTrainedModel, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, **more: bool
+):
     types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
     return model(input_ids=input_ids, attention_mask=attention_mask, **types, **more, return_dict=True)

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
+from torch import nn
 
 from pair_pkg.columns import BI_ENCODER, CROSS_ENCODER
 from pair_pkg.data.tokens import tokenizer_fingerprint
 from pair_pkg.errors import InputError
 from pair_pkg.export.formats import FORMATS
 from pair_pkg.export.gate import Run
+from pair_pkg.export.graph import BiEncoderGraph
 from pair_pkg.export.rows import pad_rows
 from pair_pkg.export.source import Finished
 from pair_pkg.modeling.embedding import Padding
@@ -120,8 +122,8 @@ def _decision_place(finished: Finished) -> str | None:
 
 
 def _output_shape(finished: Finished) -> list[str | int]:
-    if finished.architecture == BI_ENCODER:
-        head = next((m for m in finished.graph.head.modules() if hasattr(m, "out_features")), None)
+    if isinstance(finished.graph, BiEncoderGraph):
+        head = next((m for m in finished.graph.head.modules() if isinstance(m, nn.Linear)), None)
         return ["batch", head.out_features if head else finished.graph.model.config.hidden_size]
     return ["batch"] if finished.output_name != "probabilities" else ["batch", finished.scheme.num_classes]
 

@@ -4,6 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -53,11 +54,12 @@ def build_proof_rows(
     makers = _MadeTexts(finished.tokenizer, tokenizer, finished.max_seq_length, draw)
     extremes = makers.extremes()
     texts = [*pairs, *(makers.pair() for _ in range(num_pairs - len(pairs))), *extremes]
+    rows: list[Any]
     if finished.architecture == CROSS_ENCODER:
         rows, members = texts, np.arange(len(texts))[:, None]
     else:
         number = {text: row for row, text in enumerate(dict.fromkeys(text for pair in texts for text in pair))}
-        rows, members = list(number), np.array([[number[one], number[other]] for one, other in texts])
+        rows, members = [*number], np.array([[number[one], number[other]] for one, other in texts])
     encodings = tokenizer.encode_batch(rows)
     encoded = [(encoding.ids, encoding.type_ids) for encoding in encodings]
     alone = [np.array([row]) for row in members[-len(extremes) :].ravel()]
@@ -130,7 +132,8 @@ def _batches(lengths: np.ndarray) -> list[np.ndarray]:
     """All rows in batches whose sizes take turns."""
     windows = (np.arange(start, min(start + WINDOW, len(lengths))) for start in range(0, len(lengths), WINDOW))
     order = np.concatenate([window[np.argsort(lengths[window], kind="stable")] for window in windows])
-    batches, start = [], 0
+    batches: list[np.ndarray] = []
+    start = 0
     while start < len(order):
         size = BATCH_SIZES[len(batches) % len(BATCH_SIZES)]
         batches.append(order[start : start + size])

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.columns import BI_ENCODER, CROSS_ENCODER
@@ -30,7 +29,7 @@ class Finished:
 
     model_dir: str
     architecture: str  # cross_encoder or bi_encoder
-    graph: nn.Module
+    graph: CrossEncoderGraph | BiEncoderGraph
     tokenizer: PreTrainedTokenizerFast
     max_seq_length: int
     scheme: LabelScheme | None  # None for a bi-encoder whose labels nobody recorded

@@ -1,6 +1,7 @@
 """TorchScript: a traced graph that C++ and old PyTorch run without Python."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def load_traced(path: Path) -> nn.Module:
         return torch.jit.load(path, map_location="cpu").eval()
 
 
-def traced_norms(traced: nn.Module, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
+def traced_norms(traced: Any, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
     """What each layer normalization gives, in the order of execution."""
     graph = traced.inlined_graph.copy()
     norms = [node.output() for node in graph.nodes() if node.kind() == "aten::layer_norm"]

@@ -6,6 +6,7 @@ They live in the model while it trains, and no result has them.
 # K segments, N their tokens, W the longest, M predicted tokens, D hidden size, H heads, E width of a head
 
 import copy
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,7 @@ def attach_decoder(model: PreTrainedModel, how: Reconstruction, pooling: str, pa
     with torch.random.fork_rng():
         torch.manual_seed(how.seed)
         decoder = TsdaeDecoder(model, pad_token_id) if how.objective == TSDAE else RetroMaeDecoder(model)
-    decoder.pooling = pooling
+    cast(Any, decoder).pooling = pooling
     setattr(model, DECODER, decoder)
 
 
@@ -55,7 +56,7 @@ class TsdaeDecoder(nn.Module):
         _share(self.decoder, encoder)
         self.pad_token_id = pad_token_id
 
-    def forward(self, encoder: nn.Module, vectors: Tensor, targets: Targets) -> Tensor:
+    def forward(self, encoder: PreTrainedModel, vectors: Tensor, targets: Targets) -> Tensor:
         """(K, D) vectors -> (M, D) rows, each of which predicts the token behind its own."""
         layout, device = targets.layout, targets.ids.device
         if not layout.lengths:  # an empty result that still reaches every weight, as DDP's reducer wants
@@ -83,7 +84,7 @@ class RetroMaeDecoder(nn.Module):
         self.layer.apply(model._init_weights)
         self.attention_dropout = model.attention_dropout
 
-    def forward(self, encoder: nn.Module, vectors: Tensor, targets: Targets) -> Tensor:
+    def forward(self, encoder: PreTrainedModel, vectors: Tensor, targets: Targets) -> Tensor:
         """(K, D) vectors -> (M, D) rows, each of which predicts its own token."""
         layout, device = targets.layout, targets.ids.device
         lengths = torch.tensor(layout.lengths, dtype=torch.long, device=device)

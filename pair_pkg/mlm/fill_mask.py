@@ -4,8 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from pair_pkg.data.batches import FROZEN, Item
 from pair_pkg.mlm.dataset import MaskedRows
@@ -24,7 +23,7 @@ class Filled(NamedTuple):
 
 
 def fill_masks(
-    model: nn.Module, dataset: MaskedRows, tokenizer: PreTrainedTokenizerBase, num_rows: int
+    model: PreTrainedModel, dataset: MaskedRows, tokenizer: PreTrainedTokenizerBase, num_rows: int
 ) -> list[Filled]:
     """One masked token of each of ``num_rows`` rows that are spread over the data set; the model is left as it was."""
     device = next(model.parameters()).device
@@ -39,7 +38,7 @@ def fill_masks(
     return filled
 
 
-def _fill_one(model: nn.Module, batch: dict[str, Any], tokenizer: Any, device: torch.device) -> list[Filled]:
+def _fill_one(model: PreTrainedModel, batch: dict[str, Any], tokenizer: Any, device: torch.device) -> list[Filled]:
     """The middle one of a row's tokens that are shown as the mask, with the text on both sides."""
     labels = batch.pop("labels")
     for name in ("rows", "row_of_label", "is_term"):

@@ -9,7 +9,8 @@ import functools
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from pair_pkg.mlm.reconstruction import Targets
 from pair_pkg.modeling.embedding import pool
@@ -37,7 +38,7 @@ class PredictedLogits:
     logits: Tensor  # (M, V) in the precision of the products; rows behind those asked for are dead
 
 
-def bind_sparse_forward(model: nn.Module, attention_dropout: float = 0.0, why_stock: str | None = None) -> bool:
+def bind_sparse_forward(model: PreTrainedModel, attention_dropout: float = 0.0, why_stock: str | None = None) -> bool:
     """Make ``model.forward`` predict at ``predicted`` positions only, and say whether it takes flat batches.
 
     Logits come back as (M, V). A class without a padding-free forward keeps its stock one, on padded batches, and

@@ -9,6 +9,7 @@ layer predict every token from the vector and a few other tokens. Every draw is 
 # W the longest; M predicted tokens
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,9 @@ class Targets:
 
     def to(self, device: torch.device) -> "Targets":
         """The same on a device; the layout stays where it is."""
-        moved = {name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return replace(self, **moved)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from tokenizers import Tokenizer
 from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pair_pkg.data.chinese import IDEOGRAPH
 from pair_pkg.data.tokens import TokenStore, num_ids
@@ -26,7 +26,7 @@ class MinedWord(NamedTuple):
     """A word that a tokenizer breaks up, how often it stands in the corpus, and the ids of its pieces."""
 
     word: str
-    count: int
+    count: int  # type: ignore[assignment]  # the tuple's own method of this name is not needed
     pieces: tuple[int, ...]
 
     @property
@@ -98,7 +98,7 @@ def _added_token(word: str, number: int) -> dict[str, Any]:
     return {"id": number, "content": word, **flags}
 
 
-def extend_embeddings(model: nn.Module, pieces: Sequence[Sequence[int]], ids: Sequence[int]) -> None:
+def extend_embeddings(model: PreTrainedModel, pieces: Sequence[Sequence[int]], ids: Sequence[int]) -> None:
     """Give the rows ``ids`` of a masked-language model, in place, the mean of the old rows of their pieces.
 
     Input embeddings (V, D) and, where the prediction head has some of its own, output rows and bias; more rows are made
@@ -113,7 +113,7 @@ def extend_embeddings(model: nn.Module, pieces: Sequence[Sequence[int]], ids: Se
                 values[number] = old[list(part)].mean(0)
 
 
-def _vocabulary_parameters(model: nn.Module) -> list[nn.Parameter]:
+def _vocabulary_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
     """Weights with a row (or a number) for each entry, each once: tied ones are one."""
     rows = model.get_input_embeddings().num_embeddings
     output = model.get_output_embeddings()

@@ -1,9 +1,12 @@
 """Low-rank adapters (LoRA, Hu et al., 2021) by peft, inside the stock model, and merged into it at the end."""
 
+from typing import Any, cast
+
 import torch
 from peft import LoraConfig, LoraModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pair_pkg.modeling.layers import encoder_layers, parameter_depths
 
@@ -19,7 +22,7 @@ class Adapters:
     The adapters begin as the identity, and their draws come from torch's random state.
     """
 
-    def __init__(self, model: nn.Module, rank: int, alpha: float, dropout: float):
+    def __init__(self, model: PreTrainedModel, rank: int, alpha: float, dropout: float):
         depths = parameter_depths(model)
         num_layers = len(encoder_layers(model))
         learning_head = [
@@ -27,7 +30,9 @@ class Adapters:
             for name, parameter in model.named_parameters()
             if depths[name] > num_layers and parameter.requires_grad
         ]
-        config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_linear_names(model))
+        config = LoraConfig(
+            r=rank, lora_alpha=cast(int, alpha), lora_dropout=dropout, target_modules=_linear_names(model)
+        )
         self._tuner = LoraModel(model, config, "default")
         for parameter in learning_head:
             parameter.requires_grad_(True)  # peft freezes all but its own
@@ -38,8 +43,10 @@ class Adapters:
         merged = {}
         for name, layer in model.named_modules():
             if isinstance(layer, LoraLayer):
-                weight = layer.get_base_layer().weight
-                merged[f"{name}.weight"] = weight.detach() + layer.get_delta_weight("default").detach()
+                lora = cast(Any, layer)  # peft's base class declares neither of the two
+                merged[f"{name}.weight"] = (
+                    lora.get_base_layer().weight.detach() + lora.get_delta_weight("default").detach()
+                )
         plain = {
             name.replace(BASE_LAYER, ""): values
             for name, values in model.state_dict().items()
@@ -53,7 +60,7 @@ class Adapters:
             self._tuner.merge_and_unload()
 
 
-def _linear_names(model: nn.Module) -> list[str]:
+def _linear_names(model: PreTrainedModel) -> list[str]:
     """Full names of the linear maps inside the encoder's layers."""
     inside = {module for layer in encoder_layers(model) for module in layer.modules()}
     return [name for name, module in model.named_modules() if module in inside and isinstance(module, nn.Linear)]

@@ -43,7 +43,7 @@ def attend(
     """
     if _variable_length_kernel_serves(queries, dropout_probability):
         reach = (-1, -1) if window is None else (window, window)
-        return varlen_attn(
+        return varlen_attn(  # type: ignore[return-value]  # a pair of tensors only with return_aux
             queries,
             keys,
             values,

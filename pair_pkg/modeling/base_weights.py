@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.layers import encoder_layers, parameter_depths
@@ -12,17 +13,17 @@ from pair_pkg.modeling.layers import encoder_layers, parameter_depths
 class BaseWeights:
     """A copy of a model's weights as they are now, in memory of the processor."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: PreTrainedModel):
         self._weights = {name: values.detach().cpu().clone() for name, values in model.named_parameters()}
         self._prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
 
-    def of_encoder(self, model: nn.Module) -> Iterator[tuple[nn.Parameter, Tensor]]:
+    def of_encoder(self, model: PreTrainedModel) -> Iterator[tuple[nn.Parameter, Tensor]]:
         """Each weight of the encoder with what it was; a head on it may be new, and has nothing to go back to."""
         for name, parameter in model.named_parameters():
             if name.startswith(self._prefix):
                 yield parameter, self._weights[name]
 
-    def movement(self, model: nn.Module) -> dict[str, float]:
+    def movement(self, model: PreTrainedModel) -> dict[str, float]:
         """How far each part has moved, as a share of its own length: |now - then| / |then|, by layer.
 
         ``embeddings``, ``layer 1`` to ``layer L``, ``head`` (pooler and prediction head); what has no weights is left
@@ -38,14 +39,14 @@ class BaseWeights:
             part[1] += then.square().sum().item()
         return {part: (moved / length) ** 0.5 for part, (moved, length) in sums.items() if length}
 
-    def interpolate(self, model: nn.Module, adapted: "BaseWeights", alpha: float) -> None:
+    def interpolate(self, model: PreTrainedModel, adapted: "BaseWeights", alpha: float) -> None:
         """Put the encoder's weights between these (0) and ``adapted`` (1), in place; the head is the adapted one."""
         with torch.no_grad():
             for (parameter, then), (_, now) in zip(self.of_encoder(model), adapted.of_encoder(model)):
                 parameter.copy_(then.lerp(now, alpha))
 
 
-def _parts(model: nn.Module) -> dict[str, str]:
+def _parts(model: PreTrainedModel) -> dict[str, str]:
     """What each parameter is part of."""
     try:
         depths, num_layers = parameter_depths(model), len(encoder_layers(model))

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pair_pkg.data.texts import TextTokens, cut_by_tokens, ranges, tokenize_singles
 from pair_pkg.modeling.encoder import encode, encode_first_and_last, why_not_flat
@@ -29,7 +29,7 @@ CHUNK_TEXTS = 2_000  # tokenized while the chunk before is encoded; sorted by le
 class SentenceEncoder:
     """What makes a vector of a text: a stock encoder, its pooling, and what follows."""
 
-    model: nn.Module  # of transformers' AutoModel
+    model: PreTrainedModel  # of transformers' AutoModel
     tokenizer: PreTrainedTokenizerFast
     pooling: str  # one of POOLINGS
     max_seq_length: int
@@ -127,13 +127,13 @@ def hold_in(encoder: SentenceEncoder, dtype: torch.dtype) -> SentenceEncoder:
     return replace(encoder, model=model)
 
 
-def _held_in(model: nn.Module) -> torch.dtype:
+def _held_in(model: PreTrainedModel) -> torch.dtype:
     if any(isinstance(module, Int8Linear) for module in model.modules()):
         return torch.int8
     return next(model.parameters()).dtype
 
 
-def embed(model: nn.Module, inputs: dict[str, Any], pooling: str, attention_dropout: float = 0.0) -> Tensor:
+def embed(model: PreTrainedModel, inputs: dict[str, Any], pooling: str, attention_dropout: float = 0.0) -> Tensor:
     """Pooled vectors of a batch of ``build_text_batch``, not normalized: (S, D).
 
     ``attention_dropout`` holds in training on flat batches; a stock forward takes its config's.
@@ -248,7 +248,7 @@ def _vectors(encoder: SentenceEncoder, inputs: dict[str, Any]) -> Tensor:
     return F.normalize(vectors, dim=-1) if encoder.normalized else vectors
 
 
-def _embed_padded(model: nn.Module, inputs: dict[str, Tensor], pooling: str) -> Tensor:
+def _embed_padded(model: PreTrainedModel, inputs: dict[str, Tensor], pooling: str) -> Tensor:
     # the class's own forward: the instance's may be bound to something else
     outputs = type(model).forward(model, **inputs, output_hidden_states=pooling == "first_last_avg", return_dict=True)
     hidden = outputs.last_hidden_state

@@ -8,15 +8,17 @@ Only the way of the data differs from transformers' own forward; the modules, so
 import logging
 import types
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.models.modernbert.modeling_modernbert import apply_rotary_pos_emb
 
 from pair_pkg.modeling.attention import attend
 from pair_pkg.modeling.dropout import add_dropped, dropout
-from pair_pkg.modeling.layout import Layout, Selection, take_rows
+from pair_pkg.modeling.layout import Layout, take_rows
 from pair_pkg.modeling.precision import dead_rows
 
 logger = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ BERT_FAMILY = ("BertModel", "RobertaModel", "XLMRobertaModel", "CamembertModel")
 MODERNBERT = "ModernBertModel"
 
 
-def why_not_flat(base_model: nn.Module) -> str | None:
+def why_not_flat(base_model: PreTrainedModel) -> str | None:
     """The reason why an encoder must take the stock forward, or None where ``encode`` serves it."""
     name = type(base_model).__name__
     if name not in (*BERT_FAMILY, MODERNBERT):
@@ -38,7 +40,7 @@ def why_not_flat(base_model: nn.Module) -> str | None:
 
 
 def bind_forward(
-    model: nn.Module, flat: Callable, padded: Callable, why_stock: str | None, attention_dropout: float
+    model: PreTrainedModel, flat: Callable, padded: Callable, why_stock: str | None, attention_dropout: float
 ) -> bool:
     """Give an instance the forward ``flat``, or ``padded`` with the reason in one log line; says whether it is flat.
 
@@ -53,7 +55,7 @@ def bind_forward(
 
 
 def encode(
-    base_model: nn.Module,
+    base_model: PreTrainedModel,
     input_ids: Tensor,
     position_ids: Tensor,
     layout: Layout,
@@ -70,7 +72,7 @@ def encode(
 
 
 def encode_first_and_last(
-    base_model: nn.Module,
+    base_model: PreTrainedModel,
     input_ids: Tensor,
     position_ids: Tensor,
     layout: Layout,
@@ -99,7 +101,7 @@ def with_dead_rows(rows: Tensor) -> Tensor:
     return F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, dead)) if dead else rows
 
 
-def embed_bert(model: nn.Module, words: Tensor, position_ids: Tensor, types: Tensor) -> Tensor:
+def embed_bert(model: PreTrainedModel, words: Tensor, position_ids: Tensor, types: Tensor) -> Tensor:
     """What the first layer reads: words (N, D), whatever they are, with places (N,) and token types (N,) -> (N, D)."""
     embeddings = model.embeddings
     # RoBERTa counts positions from padding_idx + 1; BERT from 0
@@ -118,7 +120,7 @@ def _encode_bert(model, input_ids, position_ids, layout, types, wanted, attentio
     return first, hidden
 
 
-def _bert_layer(layer: nn.Module, hidden: Tensor, layout: Layout, wanted: Tensor | None, attention_dropout) -> Tensor:
+def _bert_layer(layer: Any, hidden: Tensor, layout: Layout, wanted: Tensor | None, attention_dropout) -> Tensor:
     """One layer: (N, D) -> (N, D), or (M, D) where only ``wanted`` rows are asked for."""
     attention = layer.attention.self
     rows = hidden if wanted is None else _take(hidden, wanted)
@@ -143,7 +145,7 @@ def _bert_layer(layer: nn.Module, hidden: Tensor, layout: Layout, wanted: Tensor
     return output.LayerNorm(_add_dropped(output.dropout, output.dense(layer.intermediate(rows)), rows))
 
 
-def _project_together(linears: tuple[nn.Module, ...], hidden: Tensor) -> tuple[Tensor, ...]:
+def _project_together(linears: tuple[nn.Linear, ...], hidden: Tensor) -> tuple[Tensor, ...]:
     """Several projections of one input as one matrix product: (N, D) -> (N, D) each."""
     if any(type(linear) is not nn.Linear for linear in linears):  # adapters wrap the linear
         return tuple(linear(hidden) for linear in linears)
@@ -196,7 +198,7 @@ def _take(rows: Tensor, wanted: Tensor) -> Tensor:
     return with_dead_rows(take_rows(rows, wanted))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, *layouts: Layout | Selection, **settings) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, *layouts: Any, **settings: Any) -> Tensor:
     """Attention in the precision that the projections came in: autocast would send the softmax back to float32."""
     with torch.autocast(query.device.type, enabled=False):
         return attend(query, key.to(query.dtype), value.to(query.dtype), *layouts, **settings)

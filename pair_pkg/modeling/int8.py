@@ -8,6 +8,7 @@ and torchao's modules are slower than float32 until a compiler has been at them,
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 HIGHEST = 127  # of the symmetric range, which leaves -128 out
 SMALLEST_SCALE = 1e-12  # of a row of zeros, which has no scale
@@ -20,6 +21,10 @@ class Int8Linear(nn.Module):
     A weight w becomes round(w / s) with s the largest |w| of its output channel over 127, an activation the same with
     the largest of its token. The bias stays as it is. For inference alone: nothing has a gradient.
     """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
 
     def __init__(self, linear: nn.Linear):
         super().__init__()
@@ -41,7 +46,7 @@ class Int8Linear(nn.Module):
         return output.view(*rows.shape[:-1], output.shape[1])
 
 
-def quantize_linears(model: nn.Module) -> None:
+def quantize_linears(model: PreTrainedModel) -> None:
     """Put an ``Int8Linear`` in the place of every linear layer of a model."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from transformers import AutoModel, PreTrainedTokenizerFast
+from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerFast
 
 from pair_pkg.modeling.loading import load_config, load_model, max_positions
 
@@ -24,14 +23,16 @@ class Layers:
     attentions: np.ndarray  # (L, H, T, T) float32: from each token (row) to each (column), rows sum to 1
 
 
-def load_for_layers(name: str, **hub: Any) -> nn.Module:
+def load_for_layers(name: str, **hub: Any) -> PreTrainedModel:
     """The bare encoder of a checkpoint, with the attention that gives its weights away. Raises ``InputError``."""
     config = load_config(name, **hub)
     config._attn_implementation = "eager"  # the fused ones compute no weights
     return load_model(AutoModel, name, config, **hub).eval()
 
 
-def read_layers(model: nn.Module, tokenizer: PreTrainedTokenizerFast, text: str, pair: str | None = None) -> Layers:
+def read_layers(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, text: str, pair: str | None = None
+) -> Layers:
     """The layers of a text or a pair, cut to the model's positions."""
     encoding = tokenizer(
         text, pair, truncation=True, max_length=max_positions(model.config) or 512, return_offsets_mapping=True
@@ -47,7 +48,7 @@ def read_layers(model: nn.Module, tokenizer: PreTrainedTokenizerFast, text: str,
     )
 
 
-def layers_bytes(model: nn.Module, num_tokens: int) -> int:
+def layers_bytes(model: PreTrainedModel, num_tokens: int) -> int:
     """Bytes of the layers of a text of so many tokens."""
     config = model.config
     hidden = (config.num_hidden_layers + 1) * num_tokens * config.hidden_size

@@ -1,12 +1,15 @@
 """The layers of an encoder: how deep each weight lies, layers that are frozen, layers that are drawn anew."""
 
+from typing import Any, cast
+
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from pair_pkg.errors import InputError
 
 
-def encoder_layers(model: nn.Module) -> nn.ModuleList:
+def encoder_layers(model: PreTrainedModel) -> nn.ModuleList:
     """The layers of the encoder inside a model of transformers, the lowest first. Raises ``InputError``."""
     base = model.base_model
     num_layers = getattr(base.config, "num_hidden_layers", None)
@@ -19,7 +22,7 @@ def encoder_layers(model: nn.Module) -> nn.ModuleList:
     )
 
 
-def parameter_depths(model: nn.Module) -> dict[str, int]:
+def parameter_depths(model: PreTrainedModel) -> dict[str, int]:
     """How deep each parameter lies: 0 embeddings, 1 to L the layers, L + 1 what stands on them (pooler, head).
 
     A prediction head's matrix that is tied to the embeddings is one parameter, at depth 0.
@@ -32,7 +35,7 @@ def parameter_depths(model: nn.Module) -> dict[str, int]:
     }
 
 
-def freeze_layers(model: nn.Module, num_layers: int) -> None:
+def freeze_layers(model: PreTrainedModel, num_layers: int) -> None:
     """Stop the embeddings and the first ``num_layers`` layers from learning, in place.
 
     Autograd ends above them, so they cost no backward pass. Raises ``InputError`` for more layers than there are, and
@@ -47,7 +50,7 @@ def freeze_layers(model: nn.Module, num_layers: int) -> None:
         raise InputError(f"--freeze_layers {num_layers}: nothing is left to learn; freeze fewer")
 
 
-def reinit_layers(model: nn.Module, num_layers: int, seed: int) -> None:
+def reinit_layers(model: PreTrainedModel, num_layers: int, seed: int) -> None:
     """Draw the top ``num_layers`` layers anew, and the pooler above them, in place, as for a new model of the class.
 
     Equal seeds draw equal weights; torch's own random state stays. Zhang et al. (2021): the top layers hold most of
@@ -63,11 +66,11 @@ def reinit_layers(model: nn.Module, num_layers: int, seed: int) -> None:
         torch.manual_seed(seed)
         for part in parts:
             for values in (*part.parameters(), *part.buffers()):
-                values._is_hf_initialized = False  # the library's mark of weights that its draws pass over
+                cast(Any, values)._is_hf_initialized = False  # the library's mark of weights that its draws pass over
             part.apply(model._init_weights)
 
 
-def _refuse_more_layers(model: nn.Module, flag: str, num_layers: int) -> None:
+def _refuse_more_layers(model: PreTrainedModel, flag: str, num_layers: int) -> None:
     there = len(encoder_layers(model))
     if num_layers > there:
         raise InputError(

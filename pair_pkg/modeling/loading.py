@@ -9,7 +9,14 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
 from pair_pkg.errors import InputError, one_line
@@ -70,8 +77,8 @@ def load_config(name: str, **hub: Any) -> PreTrainedConfig:
 
 
 def load_model(
-    auto_class: type, name: str, config: PreTrainedConfig, head_may_be_new: bool = True, **hub: Any
-) -> nn.Module:
+    auto_class: Any, name: str, config: PreTrainedConfig, head_may_be_new: bool = True, **hub: Any
+) -> PreTrainedModel:
     """A model with a head, or the bare encoder, whole and finite, in float32.
 
     ``auto_class`` is ``AutoModel`` or one of transformers' ``AutoModelFor...``. A head that is missing, or of another
@@ -102,7 +109,7 @@ def load_model(
     return model
 
 
-def carry_pooler(model: nn.Module, name: str, **hub: Any) -> bool:
+def carry_pooler(model: PreTrainedModel, name: str, **hub: Any) -> bool:
     """Give a masked-language model the pooler that its checkpoint holds, frozen, so that its own checkpoints keep it.
 
     transformers' masked-language models drop the pooler, and a classifier started from them would begin with a
@@ -183,7 +190,7 @@ def set_dropout(config: PreTrainedConfig, hidden: float | None, attention: float
             setattr(config, name, probability)
 
 
-def _refuse_misfits(name: str, model: nn.Module, info: dict[str, Any]) -> None:
+def _refuse_misfits(name: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
     """Refuse encoder weights that are of another size than config.json says, or that it has no place for."""
     prefix = _encoder_prefix(model)
     for key, found, expected in sorted(info["mismatched_keys"]):
@@ -205,7 +212,7 @@ def _refuse_misfits(name: str, model: nn.Module, info: dict[str, Any]) -> None:
         )
 
 
-def _judge_missing(name: str, model: nn.Module, info: dict[str, Any], head_may_be_new: bool) -> None:
+def _judge_missing(name: str, model: PreTrainedModel, info: dict[str, Any], head_may_be_new: bool) -> None:
     """Refuse a checkpoint that lacks encoder weights: transformers would fill them with random numbers."""
     new = {*info["missing_keys"], *(key for key, _, _ in info["mismatched_keys"])}
     inside = {key for key, _ in model.base_model.named_parameters(prefix=_encoder_prefix(model).rstrip("."))}
@@ -222,7 +229,7 @@ def _judge_missing(name: str, model: nn.Module, info: dict[str, Any], head_may_b
         logger.info("%s: the head is new (%d tensors, %s among them)", name, len(heads), heads[0])
 
 
-def _encoder_prefix(model: nn.Module) -> str:
+def _encoder_prefix(model: PreTrainedModel) -> str:
     """What the names of the encoder's weights begin with; nothing where the model is the bare encoder."""
     return "" if model.base_model is model else f"{model.base_model_prefix}."
 

@@ -4,8 +4,13 @@ from collections.abc import Iterable
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from torch import nn
-from transformers import CONFIG_MAPPING, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedTokenizerFast
+from transformers import (
+    CONFIG_MAPPING,
+    AutoModelForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from pair_pkg.data.tokens import num_ids
 from pair_pkg.errors import InputError
@@ -84,7 +89,7 @@ def build_config(model_type: str, overrides: str | None, tokenizer: PreTrainedTo
         raise InputError(f"--config_overrides {overrides!r}: {error}; write name=value,name=value") from error
 
 
-def build_masked_lm(config: PreTrainedConfig, seed: int) -> nn.Module:
+def build_masked_lm(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """A masked-language model with new weights drawn from ``seed``. Raises ``InputError`` where none is known."""
     try:
         with torch.random.fork_rng():

@@ -1,7 +1,7 @@
 """Sentence encoders on disk, in the format of sentence-transformers: ``SentenceTransformer(folder)`` reads ours."""
 
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, cast
 
 import torch
 from sentence_transformers import SentenceTransformer
@@ -42,7 +42,8 @@ def save_sentence_encoder(encoder: SentenceEncoder, folder: str | Path) -> None:
     if not isinstance(encoder.head, nn.Identity):
         assert isinstance(encoder.head, nn.Linear), encoder.head
         weight, bias = encoder.head.weight.detach().cpu(), encoder.head.bias.detach().cpu()
-        modules.append(Dense(*weight.T.shape, activation_function=None, init_weight=weight, init_bias=bias))
+        width, out = encoder.head.in_features, encoder.head.out_features
+        modules.append(Dense(width, out, activation_function=None, init_weight=weight, init_bias=bias))
     if encoder.normalized:
         modules.append(Normalize())
     SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
@@ -117,7 +118,7 @@ def _pooling_modules(encoder: SentenceEncoder) -> list[nn.Module]:
 
 
 def _encoder_of(name: str, loaded: SentenceTransformer) -> SentenceEncoder:
-    transformer, *modules = loaded
+    transformer, modules = cast(Any, loaded[0]), cast(list[Any], list(loaded)[1:])
     kinds = [type(module) for module in modules]
     supported = kinds in (
         [*layers, Pooling, *dense, *normalize]
@@ -146,7 +147,7 @@ def _encoder_of(name: str, loaded: SentenceTransformer) -> SentenceEncoder:
 
 def _head(module: Dense) -> nn.Module:
     bare = isinstance(module.activation_function, nn.Identity)
-    return module.linear if bare else nn.Sequential(module.linear, module.activation_function)
+    return module.linear if bare else nn.Sequential(module.linear, cast(nn.Module, module.activation_function))
 
 
 def _is_first_and_last(module: WeightedLayerPooling) -> bool:

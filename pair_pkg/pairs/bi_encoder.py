@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import ModelOutput
 
 from pair_pkg.modeling.embedding import SentenceEncoder, embed, project, split_text_batch
@@ -35,7 +35,7 @@ class PairEmbeddings(ModelOutput):
 
 
 def bind_bi_encoder(
-    model: nn.Module,
+    model: PreTrainedModel,
     pooling: str,
     *,
     head: nn.Module | None = None,
@@ -63,7 +63,7 @@ def bind_bi_encoder(
 
 
 def take_encoder(
-    model: nn.Module, tokenizer: PreTrainedTokenizerFast, pooling: str, max_seq_length: int
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, pooling: str, max_seq_length: int
 ) -> SentenceEncoder:
     """The encoder of a bound model, to save it and to encode with it; a head norm in the model becomes linear."""
     if isinstance(model.sentence_head, HeadNorm):

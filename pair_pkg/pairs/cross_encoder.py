@@ -7,8 +7,8 @@ The instance keeps its class and weights, so what it saves is a plain transforme
 
 from typing import Any
 
-from torch import Tensor, nn
-from transformers import PreTrainedConfig
+from torch import Tensor
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pair_pkg.data.labels import LabelScheme
@@ -29,7 +29,7 @@ HEADS = {
 }
 
 
-def bind_cross_encoder(model: nn.Module, attention_dropout: float = 0.0, why_stock: str | None = None) -> bool:
+def bind_cross_encoder(model: PreTrainedModel, attention_dropout: float = 0.0, why_stock: str | None = None) -> bool:
     """Make ``model.forward`` take the batches of ``PairRows``, and say whether it takes flat ones.
 
     Logits come back as (B, C), one line for each of ``wanted``. A class without a padding-free forward keeps its
@@ -64,7 +64,7 @@ def configure_labels(config: PreTrainedConfig, scheme: LabelScheme, num_labels: 
         config.sentence_transformers = {"activation_fn": "torch.nn.modules.linear.Identity"}
 
 
-def _why_not_first_token(model: nn.Module) -> str | None:
+def _why_not_first_token(model: PreTrainedModel) -> str | None:
     """The reason why the head cannot be served by the first tokens alone, or None."""
     name = type(model).__name__
     if name not in HEADS:

@@ -4,10 +4,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import (
     AnglELoss,
     ContrastiveLoss,
@@ -18,6 +19,7 @@ from sentence_transformers.sentence_transformer.losses import (
 )
 from sentence_transformers.util import cos_sim
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pair_pkg.data.labels import LabelKind, LabelScheme
 from pair_pkg.data.pairs import Pairs
@@ -77,7 +79,7 @@ def embedding_loss(name: str, matryoshka_dims: Sequence[int] = ()) -> LossFuncti
     return partial(_step_loss, name=name, matryoshka_dims=matryoshka_dims)
 
 
-def score_embedded_pairs(model: nn.Module, batch: dict[str, Any], *, scheme: LabelScheme) -> dict[str, Tensor]:
+def score_embedded_pairs(model: PreTrainedModel, batch: dict[str, Any], *, scheme: LabelScheme) -> dict[str, Tensor]:
     """Columns of a batch built ``with_rows``, for ``StageTrainer``'s ``score_batch``: (B,) each.
 
     ``row``, ``score`` (the cosine; for scores put into the labels' range, which spans cosines from 0 to 1), and
@@ -122,7 +124,7 @@ def _step_loss(
     given = _GivenVectors(vectors1.shape[1])
     loss = _library_loss(name, given, outputs.groups)
     if matryoshka_dims:
-        loss = MatryoshkaLoss(given, loss, sorted({*matryoshka_dims, vectors1.shape[1]}))
+        loss = MatryoshkaLoss(cast(SentenceTransformer, given), loss, sorted({*matryoshka_dims, vectors1.shape[1]}))
     value = loss([{"sentence_embedding": vectors1}, {"sentence_embedding": vectors2}], labels)
     return value if num_items_in_batch is None else value * (len(labels) / num_items_in_batch)
 
@@ -131,7 +133,9 @@ def _library_loss(name: str, given: "_GivenVectors", groups: Tensor | None) -> n
     if name not in IN_BATCH_NEGATIVES:
         return {**BINARY_LOSSES, **SCORE_LOSSES}[name](given)
     known = groups.unsqueeze(1) == groups.unsqueeze(0)  # (B, B) known positives; the pair itself is the one to find
-    return MultipleNegativesRankingLoss(given, similarity_fct=partial(_cosines_to_unknown, known=known))
+    return MultipleNegativesRankingLoss(
+        cast(SentenceTransformer, given), similarity_fct=partial(_cosines_to_unknown, known=known)
+    )
 
 
 def _cosines_to_unknown(vectors1: Tensor, vectors2: Tensor, *, known: Tensor) -> Tensor:

@@ -5,6 +5,7 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from pair_pkg.errors import InputError
 
@@ -12,7 +13,7 @@ MOMENTUM = 0.1  # of the running statistics, and EPSILON: torch's defaults
 EPSILON = 1e-5
 
 
-def add_head_norm(model: nn.Module) -> nn.Module:
+def add_head_norm(model: PreTrainedModel) -> PreTrainedModel:
     """Put a ``HeadNorm`` before the model's final linear layer, in place; its weights keep their values.
 
     The dropout in front of it is set to 0: behind a dropout the variance in evaluation is another than in training
@@ -32,7 +33,7 @@ def add_head_norm(model: nn.Module) -> nn.Module:
     return model
 
 
-def fold_head_norm(model: nn.Module) -> nn.Module:
+def fold_head_norm(model: PreTrainedModel) -> PreTrainedModel:
     """Fold the norm into the final linear layer, in place: a plain model with the same logits in evaluation.
 
     W (gamma (x - mean) / sqrt(var + eps) + beta) + b = W' x + b' with scale = gamma / sqrt(var + eps),
@@ -80,6 +81,9 @@ class HeadNorm(nn.Module):
     in every training step, if only with no rows; a stock forward, on padded batches, brings the row of its filler.
     (``nn.SyncBatchNorm`` needs a GPU.)
     """
+
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, width: int):
         super().__init__()
@@ -134,7 +138,7 @@ def _scale_and_shift(norm: HeadNorm) -> tuple[Tensor, Tensor]:
     return scale, norm.bias - norm.running_mean * scale
 
 
-def final_place(model: nn.Module) -> tuple[nn.Module, str]:
+def final_place(model: PreTrainedModel) -> tuple[nn.Module, str]:
     """The module that owns the final linear layer, and the layer's name in it."""
     classifier = getattr(model, "classifier", None)
     return (classifier, "out_proj") if hasattr(classifier, "out_proj") else (model, "classifier")

@@ -4,16 +4,19 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from pair_pkg.data.labels import LabelKind, LabelScheme
 from pair_pkg.pairs.imbalance import balance_losses
 from pair_pkg.pairs.metrics import compute_pair_metrics
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 class LossFunction(Protocol):
@@ -84,7 +87,7 @@ def pair_scores(scheme: LabelScheme, logits: Tensor) -> Tensor:
     return logits.squeeze(1) if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
 
 
-def score_pairs(model: nn.Module, batch: dict[str, Any], *, scheme: LabelScheme) -> dict[str, Tensor]:
+def score_pairs(model: PreTrainedModel, batch: dict[str, Any], *, scheme: LabelScheme) -> dict[str, Tensor]:
     """Columns of a batch built ``with_rows``, for ``StageTrainer``'s ``score_batch``: (B,) each.
 
     ``row``, ``score`` (classes: ``score_0``, ``score_1``, ...), and where there are labels ``label`` (in its own
@@ -133,6 +136,6 @@ def _normalized_loss(
     return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
-def own_range(scheme: LabelScheme, scores: Tensor) -> Tensor:
+def own_range(scheme: LabelScheme, scores: Numbers) -> Numbers:
     """Scores in [0, 1] -> [low, high]: the way back of ``pair_targets``."""
     return scheme.low + scores * (scheme.high - scheme.low)

@@ -129,7 +129,7 @@ def _binary_metrics(scores: np.ndarray, labels: np.ndarray, threshold: float | N
     no_positive_label = "" if labels.any() else "no label is 1"
     no_positive_decision = "" if decided.any() else "no prediction is 1"
     neither = "no label and no prediction is 1" if no_positive_label and no_positive_decision else ""
-    measured = {
+    measured: dict[str, tuple[Callable[[], float], str]] = {
         "f1": (partial(f1_score, labels, decided), neither),
         "precision": (partial(precision_score, labels, decided), no_positive_decision),
         "recall": (partial(recall_score, labels, decided), no_positive_label),

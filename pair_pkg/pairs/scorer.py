@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logit
-from torch import nn
-from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.data.batches import FROZEN, Item
@@ -154,7 +153,7 @@ def _mean_scores(members: Sequence[Scorer], sentence1: Texts, sentence2: Texts, 
 
 
 def _margins(
-    model: nn.Module,
+    model: PreTrainedModel,
     scheme: LabelScheme,
     tokenizer: PreTrainedTokenizerFast,
     max_seq_length: int,
@@ -175,7 +174,7 @@ def _margins(
     return np.concatenate(parts)
 
 
-def _score_rows(model: nn.Module, scheme: LabelScheme, rows: PairRows, dtype: torch.dtype) -> np.ndarray:
+def _score_rows(model: PreTrainedModel, scheme: LabelScheme, rows: PairRows, dtype: torch.dtype) -> np.ndarray:
     device = next(model.parameters()).device
     lengths = rows.row_tokens()
     order = np.argsort(-lengths, kind="stable")
@@ -185,8 +184,8 @@ def _score_rows(model: nn.Module, scheme: LabelScheme, rows: PairRows, dtype: to
             batch = rows.build_batch([Item(row, FROZEN) for row in order[part].tolist()])
             columns = score_pairs(model, move_batch(batch, device), scheme=scheme)
             found.append({name: values.cpu().numpy() for name, values in columns.items()})
-    columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-    return predictions(columns)[np.argsort(columns["row"])]
+    together = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    return predictions(together)[np.argsort(together["row"])]
 
 
 def _cosines(

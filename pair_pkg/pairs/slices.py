@@ -90,7 +90,8 @@ def worst_rows(
         wrong = np.flatnonzero(predictions.argmax(1) != labels)
     else:
         error = np.abs(predictions - labels)
-        wrong = np.flatnonzero((predictions >= threshold) != (labels == 1)) if threshold is not None else []
+        undecided = np.zeros(len(labels), dtype=bool)
+        wrong = np.flatnonzero(undecided if threshold is None else (predictions >= threshold) != (labels == 1))
     rows = np.array(sorted(wrong, key=lambda row: -error[row])[:limit], dtype=np.int64)
     return rows, error[rows]
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import font_manager
@@ -38,7 +39,7 @@ def plot_attentions(attentions: np.ndarray, labels: Sequence[str], path: str | o
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for layer, ax in enumerate(axes):
         if layer < len(means):
-            image = _draw_layer(ax, means[layer], f"layer {layer + 1}", drawn, families, float(means.max()))
+            image: Any = _draw_layer(ax, means[layer], f"layer {layer + 1}", drawn, families, float(means.max()))
         else:
             ax.set_visible(False)
     figure.colorbar(image, ax=axes.tolist(), shrink=0.6, label="attention, mean of the heads (a row sums to 1)")

@@ -103,7 +103,7 @@ def draw_histogram(scored: Ranked, names: Sequence[str], x_label: str, threshold
     edges = np.linspace(min(0.0, scored.scores.min()), max(1.0, scored.scores.max()), NUM_HISTOGRAM_BINS + 1)
     values = [scored.scores[scored.labels == class_id] for class_id in (0, 1)]
     labels = [f"label {_shown(name)}" for name in names]
-    ax.hist(values, bins=edges, color=(VERMILLION, BLUE), label=labels, rwidth=0.9)
+    ax.hist(values, bins=edges.tolist(), color=(VERMILLION, BLUE), label=labels, rwidth=0.9)
     if threshold is not None and edges[0] <= threshold <= edges[-1]:
         ax.axvline(threshold, color="black", linewidth=1, linestyle="--", label=f"threshold {threshold:.3f}")
     ax.set_title("Scores by label", loc="left")

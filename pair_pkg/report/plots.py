@@ -8,6 +8,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from pair_pkg.report.numbers import LOWER_IS_BETTER, metric_title
@@ -121,9 +122,8 @@ def draw_panel(ax: Axes, panel: Panel) -> None:
 
 def new_figure(height: float, width: float = 7.0) -> Figure:
     """An empty figure, in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)  # inches
-    return figure
+    engine = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.1)  # inches
+    return Figure(figsize=(width, height), layout=engine)
 
 
 def clean(ax: Axes) -> None:

@@ -67,7 +67,7 @@ def rerank(answers: Sequence[Answer], judge_pairs: JudgePairs, top_k: int) -> li
 
 def _hits(opened: SearchIndex, cosines: np.ndarray, rows: np.ndarray, judge: Judge | None) -> list[Hit]:
     cosines = cosines[rows >= 0]
-    verdicts = [(None, None)] * len(cosines)
+    verdicts: list[tuple[float | None, bool | None]] = [(None, None)] * len(cosines)
     if judge is not None:
         probabilities, same = judge(cosines)
         verdicts = list(zip(probabilities.tolist(), map(bool, same)))

@@ -92,7 +92,7 @@ def build_index(
         raise InputError(f"--index_type ivf_pq: {rows:,} rows are too few to train it; take flat or hnsw")
     parameters = default_parameters(index_type, rows, width)
     index = _empty_index(width, index_type, parameters)
-    if index_type == IVF_PQ:
+    if isinstance(parameters, IvfPqParameters):
         wanted = min(rows, TRAINING_ROWS_A_LIST * max(parameters.lists, 256))
         sample = np.sort(np.random.default_rng(seed).choice(rows, wanted, replace=False))
         index.train(np.ascontiguousarray(vectors[sample], dtype=np.float32))

@@ -3,11 +3,12 @@
 # R rows, D width of a vector
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import datasets
 import numpy as np
 import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
 from sentence_transformers.util import dot_score, mine_hard_negatives, paraphrase_mining_embeddings
 
 from pair_pkg.data.pairs import Pairs
@@ -52,9 +53,9 @@ def mine_negatives(
     anchors, positives = ([column[row] for row in rows] for column in (pairs.sentence1, pairs.sentence2))
     found = mine_hard_negatives(
         datasets.Dataset.from_dict({"anchor": anchors, "positive": positives}),
-        _Encoder(encode),
+        cast(SentenceTransformer, _Encoder(encode)),
         corpus=list(corpus),
-        cross_encoder=None if rescore is None else _CrossEncoder(rescore),
+        cross_encoder=None if rescore is None else cast(CrossEncoder, _CrossEncoder(rescore)),
         range_min=range_min,
         relative_margin=relative_margin,
         max_score=max_score,
@@ -76,6 +77,7 @@ def mine_paraphrases(
     Texts that differ in case, width or blanks only are no pair. By sentence-transformers' miner, exact, below 200,000
     texts; beyond, by the ``top_k`` neighbours in a graph.
     """
+    triples: Any  # a cosine and two rows each
     if len(texts) < MAX_FLAT_ROWS:
         triples = paraphrase_mining_embeddings(
             torch.from_numpy(np.array(vectors, dtype=np.float32)),

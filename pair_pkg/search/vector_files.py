@@ -4,7 +4,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def write_jsonl(path: str | os.PathLike, vectors: np.ndarray) -> None:
 
 
 def write_parquet(
-    path: str | os.PathLike, vectors: np.ndarray, columns: dict[str, Callable[[], Iterable[str]]]
+    path: str | os.PathLike, vectors: np.ndarray, columns: Mapping[str, Callable[[], Iterable[str | None]]]
 ) -> None:
     """The columns of texts as given (each called for its values), and ``embedding``: lists of D float32."""
     kind = pa.list_(pa.float32(), vectors.shape[1])
@@ -96,7 +96,7 @@ def write_parquet(
     write_beside(path, write)
 
 
-def write_beside(path: str | os.PathLike, write: Callable[[Path], None]) -> None:
+def write_beside(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a file beside ``path``, and rename it: a reader sees the old file or the whole new one."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.writing")

@@ -42,7 +42,7 @@ class RowPlan:
 
     def fingerprint(self) -> str:
         """The same for the same texts in the same order."""
-        return hashlib.sha256(self.digests).hexdigest()[:16]
+        return hashlib.sha256(self.digests.data).hexdigest()[:16]
 
 
 def plan_rows(documents: Iterable[Document]) -> RowPlan:

@@ -5,8 +5,7 @@ import logging
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.adapters import Adapters
@@ -28,7 +27,7 @@ SHARDED = ("layer_decay", "lora_rank", "fgm_epsilon", "weight_averaging")  # the
 
 
 def add_aids(
-    model: nn.Module,
+    model: PreTrainedModel,
     args: TrainingArguments,
     layers: LayerArguments,
     aids: AidArguments = NO_AIDS,
@@ -76,7 +75,7 @@ def refuse_misfits(architecture: ArchitectureArguments, layers: LayerArguments, 
         raise InputError("--reinit_layers draws weights that --lora_rank would not let learn; leave out one of the two")
 
 
-def _divide_groups(model: nn.Module, decay: float, args: TrainingArguments) -> functools.partial:
+def _divide_groups(model: PreTrainedModel, decay: float, args: TrainingArguments) -> functools.partial:
     depths = parameter_depths(model)
     depth_of = {parameter: depths[name] for name, parameter in model.named_parameters()}
     return functools.partial(_divide_and_tell, depth_of=depth_of, decay=decay, tell=args.should_log)
@@ -95,7 +94,7 @@ def _refuse_sharded(args: TrainingArguments, given: dict[str, Any]) -> None:
         raise InputError(f"--{found} needs whole weights; leave it out, or do without FSDP and DeepSpeed")
 
 
-def _refuse_random_frozen(model: nn.Module, layers: LayerArguments, aids: AidArguments) -> None:
+def _refuse_random_frozen(model: PreTrainedModel, layers: LayerArguments, aids: AidArguments) -> None:
     """Layers that are drawn anew have to learn."""
     if aids.reinit_layers is None or layers.freeze_layers is None:
         return
@@ -107,7 +106,7 @@ def _refuse_random_frozen(model: nn.Module, layers: LayerArguments, aids: AidArg
         )
 
 
-def _refuse_without_dropout(model: nn.Module, lora_dropout: float) -> None:
+def _refuse_without_dropout(model: PreTrainedModel, lora_dropout: float) -> None:
     hidden = [getattr(model.config, name, None) or 0.0 for name in HIDDEN_DROPOUTS]
     if not any((*hidden, model.attention_dropout, lora_dropout)):
         raise InputError(

@@ -5,6 +5,7 @@ The script is written once, and again after an update: a Tab then starts no Pyth
 
 import argparse
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import shtab
 
@@ -47,7 +48,7 @@ def _completed(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Words are completed as files, for most name one; of two spellings of a flag the one of our pages is shown."""
     for action in parser._actions:
         if action.nargs != 0 and action.choices is None and action.type in (None, str):
-            action.complete = shtab.FILE
+            cast(Any, action).complete = shtab.FILE  # where shtab looks
         ours = [option for option in action.option_strings if "-" not in option.lstrip("-")]
         action.option_strings = ours or action.option_strings
     return parser

@@ -161,12 +161,13 @@ def _judge(
     }
     verdicts = _labelled_by(teacher, mined)
     fitted_on, judged_on = given.get(VALIDATION, verdicts), given.get(TEST, given.get(VALIDATION, verdicts))
-    scores, decisions = {}, {}
+    scores: dict[str, np.ndarray] = {}
+    decisions: dict[str, Decision | None] = {}
     for name, score in students.items():
         scores[name] = own_range(scheme, score(judged_on.sentence1, judged_on.sentence2))
         decisions[name] = _fit(flags, scheme.kind, score(fitted_on.sentence1, fitted_on.sentence2), fitted_on.labels)
     scores["teacher"], decisions["teacher"] = teacher.score(judged_on.sentence1, judged_on.sentence2), teacher.decision
-    section = {
+    section: dict[str, Any] = {
         "teacher": flags.distillation.teacher,
         "decision_fitted_on": "labelled validation pairs" if VALIDATION in given else "the teacher's verdicts",
         "judged_on": f"labelled {TEST if TEST in given else VALIDATION} pairs" if given else "the teacher's verdicts",

@@ -126,7 +126,7 @@ def _mine(
         ))  # fmt: skip
         write_record(folder, {"status": RUNNING, "identity": identity, "counts": counts})
     candidates = [
-        Candidate(row.values[SPLIT], row.values[SOURCE], row.values[SENTENCE1], row.values[SENTENCE2])
+        Candidate(*(str(row.values[name]) for name in (SPLIT, SOURCE, SENTENCE1, SENTENCE2)))
         for row in read_table(folder / CANDIDATES_NAME, header=True)
     ]
     scores = _score(candidates, teacher, folder / SCORES_NAME)

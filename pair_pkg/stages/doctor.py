@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Print what was found, what would be chosen, and advice; returns all three."""
     options = build_parser().parse_args(argv)
     facts = {**_software(), **_hardware(), **_disks(options.output_dir)}
-    found = {"facts": facts, "choices": choices(), "advice": list(advice(options.output_dir))}
+    found: dict[str, Any] = {"facts": facts, "choices": choices(), "advice": list(advice(options.output_dir))}
     announce(format_table(["found", ""], list(facts.items())), "")
     announce(format_table(["would be chosen", ""], list(found["choices"].items())), "")
     announce(*(f"advice: {line}" for line in found["advice"] or ["none; all is well"]))

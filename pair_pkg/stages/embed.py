@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     output.parent.mkdir(parents=True, exist_ok=True)
     ready = load_encoder(options, unit_rows=options.normalize)
     layers = open_layers(ready.name, hidden_states=options.output_hidden_states, attentions=options.output_attentions)
-    texts = layers and layers.refuse_many(document.text for document in read_texts(options, paths))
+    texts = layers.refuse_many(document.text for document in read_texts(options, paths)) if layers else []
     record = _embed(options, ready, paths, output, suffix)
     if layers:
         record["layers"] = layers.write(output.with_suffix(".layers.npz"), texts)

@@ -186,7 +186,8 @@ class _Texts:
     def __init__(self, options: argparse.Namespace, first_row: int, known_ids: set[str]):
         self.options, self.first_row = options, first_row
         self.paths = text_paths(options.texts)
-        self.num_read, dropped = 0, []
+        self.num_read = 0
+        dropped: list[str] = []
         self.kept = np.fromiter(self._check(known_ids, dropped), dtype=np.int64)
         warn_of_dropped(dropped)
         if not len(self.kept):

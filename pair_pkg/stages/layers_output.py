@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.layer_outputs import layers_bytes, load_for_layers, read_layers
@@ -28,7 +28,7 @@ MAX_BYTES = 1 << 30  # of all arrays: they are held in memory until they are wri
 class LayerWriter:
     """A checkpoint whose layers are written, and of them what was asked for."""
 
-    model: nn.Module
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     hidden_states: bool
     attentions: bool
@@ -81,6 +81,6 @@ def open_layers(name: str, *, hidden_states: bool, attentions: bool) -> LayerWri
     return LayerWriter(load_for_layers(name), load_tokenizer(name), hidden_states, attentions)
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(path: Path, arrays: dict[str, Any]) -> None:
     with open(path, "wb") as file:
         np.savez(file, **arrays)

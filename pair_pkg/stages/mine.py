@@ -111,8 +111,8 @@ def _mine_negatives(
         num_negatives=options.num_negatives,
         relative_margin=options.relative_margin,
         range_min=options.range_min,
-        rescore=judge and (lambda left, right: judge(left, right)[0]),
-        max_score=judge and judge.threshold,
+        rescore=None if judge is None else (lambda left, right: judge(left, right)[0]),
+        max_score=None if judge is None else judge.threshold,
     )
     names = scheme.names
     rows = [

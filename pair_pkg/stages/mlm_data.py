@@ -71,7 +71,7 @@ def load_data(
     args = flags.training
     chinese = build_chinese_words(flags.masking)
 
-    shape = {"max_seq_length": max_seq_length, "num_special": num_special}
+    shape: dict[str, Any] = {"max_seq_length": max_seq_length, "num_special": num_special}
     select = None
     if flags.task.select_top is not None:
         model = fingerprint_model(flags.model.model_name_or_path)
@@ -90,7 +90,7 @@ def load_data(
 
     def load(train: Source, held_out: Source | None, select: Select | None = None) -> CorpusRows:
         quiet = bool(args.disable_tqdm) or not args.should_log
-        settings = {"seed": args.seed, "chinese": chinese, "select": select, "quiet": quiet}
+        settings: dict[str, Any] = {"seed": args.seed, "chinese": chinese, "select": select, "quiet": quiet}
         return load_rows(train, held_out, tokenizer, **shape, **settings)
 
     with args.main_process_first(desc="tokenizing the corpus"):
@@ -103,7 +103,7 @@ def load_data(
     if flags.task.include_pair_text:
         parts["pair_text"] = _pair_text(pairs, tokenizer, chinese, flags, len(rows.train), **shape)
     mixed = mix(rows.train_store, rows.train, list(parts.values()), args.seed)
-    terms = ()
+    terms: Sequence[tuple[int, ...]] = ()
     if flags.masking.mine_terms is not None:
         terms = mine_terms(rows.train_store, beside.train_store, tokenizer, flags.masking.mine_terms)
     return MlmData(rows, beside, {name: part.quota for name, part in parts.items()}, *mixed, terms)

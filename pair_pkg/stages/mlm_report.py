@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from transformers import PreTrainedModel
 
 from pair_pkg.data.tokens import TokenStore, num_ids
 from pair_pkg.mlm.dataset import MaskedRows
@@ -88,7 +88,7 @@ def slices_cells(slices: dict[str, Any]) -> Cells:
     return Cells(header, rows, "lrrrrr")
 
 
-def _score_batch(model: nn.Module, batch: dict[str, Any], bands: torch.Tensor) -> dict[str, torch.Tensor]:
+def _score_batch(model: PreTrainedModel, batch: dict[str, Any], bands: torch.Tensor) -> dict[str, torch.Tensor]:
     labels, rows, row_of_label = (batch.pop(name) for name in ("labels", "rows", "row_of_label"))
     is_term = batch.pop("is_term", None)
     return score_slices(model(**batch), labels, rows, row_of_label, bands, is_term)

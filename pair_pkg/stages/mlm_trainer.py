@@ -8,6 +8,7 @@ from torch import nn
 from transformers import (
     AutoModelForMaskedLM,
     PreTrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     TrainerCallback,
 )
@@ -37,7 +38,7 @@ from pair_pkg.training.trainer import SideMetrics, StageTrainer
 from pair_pkg.training.warm_rows import WarmRows
 
 
-def load_masked_lm(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> nn.Module:
+def load_masked_lm(model_args: ModelArguments, config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """The model with its pooler, or a new one."""
     name = model_args.model_name_or_path
     if not name:
@@ -49,7 +50,7 @@ def load_masked_lm(model_args: ModelArguments, config: PreTrainedConfig, seed: i
 
 
 def build_trainer(
-    model: nn.Module,
+    model: PreTrainedModel,
     base: BaseWeights,
     flags: MlmFlags,
     tokenizer: PreTrainedTokenizerFast,
@@ -71,7 +72,7 @@ def build_trainer(
 
     def masked(store: TokenStore, part: Rows, masking: Masking, with_rows: bool) -> MaskedRows:
         terms = training.terms if with_rows else None
-        settings = {"flat": flat, "with_rows": with_rows, "terms": terms}
+        settings: dict[str, Any] = {"flat": flat, "with_rows": with_rows, "terms": terms}
         if flags.task.pair_text_format == "pairs" and not with_rows:
             settings["unpredicted"] = tokenizer.sep_token_id
         if not with_rows:
@@ -101,7 +102,7 @@ def build_trainer(
 
 
 def _build_reconstruction(
-    model: nn.Module, flags: MlmFlags, tokenizer: PreTrainedTokenizerFast
+    model: PreTrainedModel, flags: MlmFlags, tokenizer: PreTrainedTokenizerFast
 ) -> Reconstruction | None:
     """What of the rows is written again from vectors; the model gets the decoder for it."""
     if not flags.objective.is_on:
@@ -126,7 +127,7 @@ def is_probed(flags: MlmFlags, pairs: TaskPairs | None) -> bool:
 def score_batch_for(loss_only: bool) -> Callable[[nn.Module, dict[str, Any]], dict[str, torch.Tensor]]:
     """What ``StageTrainer`` scores a batch of masked rows with."""
 
-    def score_batch(model: nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+    def score_batch(model: PreTrainedModel, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
         labels, row, row_of_label = (batch.pop(name) for name in ("labels", "rows", "row_of_label"))
         batch.pop("is_term", None)
         return score_rows(model(**batch), labels, row, row_of_label, loss_only=loss_only)

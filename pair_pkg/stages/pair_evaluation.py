@@ -139,5 +139,5 @@ def _said(
         return round(float(label), 6), round(float(prediction), 6), round(float(prediction), 6)
     if scheme.kind == CLASSES:
         decided = int(prediction.argmax())
-        return scheme.names[label], scheme.names[decided], round(float(prediction[decided]), 6)
-    return scheme.names[label], scheme.names[int(prediction >= threshold)], round(float(prediction), 6)
+        return scheme.names[int(label)], scheme.names[decided], round(float(prediction[decided]), 6)
+    return scheme.names[int(label)], scheme.names[int(prediction >= threshold)], round(float(prediction), 6)

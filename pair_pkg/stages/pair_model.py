@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import nn
 from torch.utils.data import Dataset
-from transformers import PreTrainedTokenizerFast, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, TrainingArguments
 
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.pairs.loss import LossFunction
@@ -20,8 +19,8 @@ logger = logging.getLogger("pair_pkg")
 class PairModel:
     """A bound model to train and what belongs to it; built by ``cross_model`` and ``bi_model``."""
 
-    model: nn.Module
-    build_rows: Callable[[Pairs, bool], Dataset]  # pairs, and whether they are trained on
+    model: PreTrainedModel
+    build_rows: Callable[[Pairs, bool], Any]  # pairs, and whether they are trained on
     loss: LossFunction
     score_batch: ScoreBatch
     row_metrics: RowMetrics

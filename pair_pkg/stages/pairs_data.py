@@ -1,14 +1,14 @@
 """From what the user calls the pairs to splits that do not leak."""
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.columns import TEST, TRAIN, VALIDATION
 from pair_pkg.data.closure import augment_pairs
-from pair_pkg.data.labels import LabelScheme
+from pair_pkg.data.labels import LabelKind, LabelScheme
 from pair_pkg.data.pairs import PairAudit, Pairs, load_pairs
 from pair_pkg.data.splits import connected_components, find_leaks, refuse_leaks, split_by_component
 from pair_pkg.errors import InputError
@@ -87,8 +87,8 @@ def load_labelled(
         scheme=scheme,
         label_column=arguments.label_column,
         label_names=arguments.class_names,
-        label_range=tuple(arguments.label_range) if arguments.label_range else None,
-        label_kind=arguments.label_kind,
+        label_range=(arguments.label_range[0], arguments.label_range[1]) if arguments.label_range else None,
+        label_kind=cast(LabelKind | None, arguments.label_kind),
         strict=arguments.strict,
         **_reading(arguments),
     )

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def write_rows(file: TextIO, pairs: Pairs, scheme: LabelScheme, scores: np.ndarr
 def read_predictions(run_dir: Path) -> Predictions:
     """The test predictions that a finished run of stage 2 left in its folder."""
     scheme = LabelScheme.from_json(read_record(run_dir)["labels"])
-    rows = [row.values for row in read_table(run_dir / TEST_NAME, header=True)]
+    rows = [cast(dict[str, str], row.values) for row in read_table(run_dir / TEST_NAME, header=True)]
     scores = np.array([[float(row[column]) for column in _score_columns(scheme)] for row in rows])
     has_raw = bool(rows) and RAW_SCORE in rows[0]
     return Predictions(

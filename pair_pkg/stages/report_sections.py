@@ -1,6 +1,6 @@
 """What a page tells of one run, section by section; a section without numbers is left out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pair_pkg.columns import SENTENCE1, SENTENCE2
@@ -36,7 +36,7 @@ def run_answer(run: RunFolder) -> Answer:
 
 def run_sections(run: RunFolder, with_texts: bool) -> list[Section]:
     """Everything that a run's folder tells, as sections."""
-    found = (
+    found: tuple[tuple[str, Sequence[Block]], ...] = (
         ("Test figures", list(_test_blocks(run))),
         ("Curves of the test pairs", _curve_blocks(run)),
         ("Errors", list(_error_blocks(run, with_texts))),
@@ -46,7 +46,7 @@ def run_sections(run: RunFolder, with_texts: bool) -> list[Section]:
         ("Cost", _table_of("what it took", cost_rows(run))),
         ("Origin", list(_origin_blocks(run))),
     )
-    return [Section(title, blocks) for title, blocks in found if blocks]
+    return [Section(title, list(blocks)) for title, blocks in found if blocks]
 
 
 def cost_rows(run: RunFolder) -> list[list[str]]:

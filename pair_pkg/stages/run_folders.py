@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pair_pkg.columns import LABEL
 from pair_pkg.data.tables import read_table
@@ -107,8 +107,13 @@ def _read_run(folder: Path, key: str, name: str) -> RunFolder | None:
         record=record,
         history=read_json(history_path) if history_path.is_file() else [],
         predictions=read_predictions(folder) if "labels" in record and _has_predictions(folder / TEST_NAME) else None,
-        worst=[row.values for row in read_table(worst_path, header=True)] if worst_path.is_file() else [],
+        worst=_read_rows(worst_path) if worst_path.is_file() else [],
     )
+
+
+def _read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a csv file, whose cells are all text."""
+    return [cast(dict[str, str], row.values) for row in read_table(path, header=True)]
 
 
 def _has_predictions(path: Path) -> bool:

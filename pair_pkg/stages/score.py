@@ -88,7 +88,7 @@ def _score_files(scorer: Scorer, options: Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"pairs": len(pairs)}
     if pairs.labels is not None:
         judged = scores if scorer.decision is None else scorer.decision.probability(scores)
-        threshold = scorer.decision and scorer.decision.threshold
+        threshold = None if scorer.decision is None else scorer.decision.threshold
         found["metrics"] = compute_pair_metrics(scorer.scheme.kind, judged, pairs.labels, threshold)
         logger.info("%s", _metrics_line(found["metrics"]))
     return found

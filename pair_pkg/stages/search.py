@@ -109,7 +109,7 @@ def _converse(options: argparse.Namespace, answer_all: AnswerAll) -> list[dict[s
     import readline  # noqa: F401  # arrow keys and a history for input()
 
     announce("a query a line; Ctrl-D ends")
-    answers = []
+    answers: list[dict[str, Any]] = []
     while True:
         try:
             query = input(PROMPT).strip()

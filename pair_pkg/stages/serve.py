@@ -117,7 +117,7 @@ def _probabilities(scorer: Scorer, score: float | list[float]) -> dict[str, floa
     """Of each label by its name; empty for scores, which have none."""
     if scorer.decision is None:
         return {}
-    found = scorer.decision.probability([score])[0]
+    found = scorer.decision.probability(np.array([score]))[0]
     values = [1 - found, found] if scorer.scheme.kind == BINARY else found
     return {name: float(value) for name, value in zip(scorer.scheme.names, values)}
 

@@ -105,7 +105,7 @@ def _neighbours(find: FindNeighbours) -> None:
 
     def search(sentence: str) -> gr.Dataframe:
         header, rows = hit_cells(find(_checked(sentence)))
-        return gr.Dataframe({"headers": header, "data": rows}, column_widths=_widths(header))
+        return gr.Dataframe({"headers": header, "data": rows}, column_widths=[*_widths(header)])
 
     gr.on([button.click, box.submit], search, box, table, api_name="neighbours", concurrency_id="model")
 

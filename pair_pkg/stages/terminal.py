@@ -60,7 +60,7 @@ def announce(*lines: str) -> None:
 
 
 @contextmanager
-def progress(total: int, what: str, unit: str = "texts") -> Iterator[Callable[[int], None]]:
+def progress(total: int, what: str, unit: str = "texts") -> Iterator[Callable[[int], object]]:
     """Show how far a work is, its rate and its expected end; the work calls what it is given with each new count.
 
     A bar where the standard error is a terminal, else a log line every half minute.

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 
 class AdversarialEmbeddings:
@@ -23,7 +24,7 @@ class AdversarialEmbeddings:
 
     def step(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         inputs: dict[str, Any],
         backward: Callable[[], Tensor],
         no_sync: Callable[[], AbstractContextManager],

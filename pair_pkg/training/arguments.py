@@ -197,7 +197,7 @@ class StageTrainingArguments(TrainingArguments):
         default="",
         metadata={"help": "bare: show the traceback of an error too; underflow_overflow: the library's own search"},
     )
-    bf16: bool | None = field(  # type: ignore[assignment]  # a bool again once __post_init__ has chosen
+    bf16: bool | None = field(  # a bool again once __post_init__ has chosen
         default=None,
         metadata={"help": "train in bfloat16; unset: where the hardware multiplies in it, emulation being far slower"},
     )
@@ -229,7 +229,7 @@ class StageTrainingArguments(TrainingArguments):
             self.use_cpu = True
         self.bf16 = choose_precision(self.bf16, self.fp16, self.use_cpu)
         if self.disable_tqdm is None and not sys.stderr.isatty():
-            self.disable_tqdm = True
+            self.disable_tqdm: bool | None = True
         self.report_to = self.report_to or ["none"]
         if self.label_smoothing_factor:  # the library smooths its models' own losses only, and would say nothing
             raise InputError("--label_smoothing_factor: the losses of both stages smooth no labels; leave it out")

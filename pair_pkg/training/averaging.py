@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, get_swa_multi_avg_fn
+from transformers import PreTrainedModel
 
 KINDS = ("none", "ema", "swa")
 SWA_START = 0.75  # share of the steps before the first that counts (Izmailov et al., 2018)
@@ -27,7 +28,7 @@ class WeightAveraging:
     those of the average are taken anew (``forwards``, see ``in_place``).
     """
 
-    def __init__(self, model: nn.Module, kind: str, ema_decay: float):
+    def __init__(self, model: PreTrainedModel, kind: str, ema_decay: float):
         self.model = model
         self.kind = kind
         self.ema_decay = ema_decay
@@ -75,7 +76,7 @@ class WeightAveraging:
 
     def _build(self) -> AveragedModel:
         if self.averaged is None:
-            average = get_swa_multi_avg_fn() if self.kind == "swa" else self._ema
+            average: Any = get_swa_multi_avg_fn() if self.kind == "swa" else self._ema
             self.averaged = AveragedModel(self.model, multi_avg_fn=average)
         return self.averaged
 
@@ -96,7 +97,7 @@ class WeightAveraging:
             self._measured_at = self.num_averaged
 
 
-def measure_norms(model: nn.Module, forwards: Forwards) -> None:
+def measure_norms(model: PreTrainedModel, forwards: Forwards) -> None:
     """Set the running statistics of every norm to those of the rows (R, D) that enter it, of all processes.
 
     Each turn of ``forwards()`` runs the model once; dropout is off, and torch's random state is left as it was.

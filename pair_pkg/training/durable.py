@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from transformers import Trainer, TrainerCallback
+from torch import Tensor
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainerControl
 from transformers.trainer_pt_utils import nested_gather
 from transformers.trainer_utils import SaveStrategy
 
@@ -31,6 +31,8 @@ class DurableTrainer(Trainer):
     that place, and what it had not logged yet, is kept too, so that a continued run is bit-equal to a whole one.
     """
 
+    control: TrainerControl
+
     def __init__(self, **settings: Any):
         super().__init__(**settings)
         self.add_callback(_Continue(self))
@@ -46,7 +48,7 @@ class DurableTrainer(Trainer):
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._staging is None else str(self._staging)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any, *, scheduled: bool = True) -> None:
+    def _save_checkpoint(self, model: PreTrainedModel, trial: Any, *, scheduled: bool = True) -> None:
         """Save a checkpoint, whole or not at all; one that was not ``scheduled`` is never the best one."""
         folder, step = Path(self.args.output_dir), self.state.global_step
         place = folder / f"checkpoint-{step}"
@@ -179,7 +181,7 @@ class DurableTrainer(Trainer):
         return bool(told)
 
     def _maybe_log_save_evaluate(
-        self, tr_loss: Tensor, grad_norm: Any, model: nn.Module, *rest: Any, learning_rate: float | None = None
+        self, tr_loss: Tensor, grad_norm: Any, model: PreTrainedModel, *rest: Any, learning_rate: float | None = None
     ) -> None:
         """The duties behind a step or an epoch; then a signal is obeyed."""
         self._at_epoch_end = self._duties_step == self.state.global_step
@@ -194,7 +196,7 @@ class DurableTrainer(Trainer):
         if not is_last and self.is_told_to_stop():
             self._stop(model)
 
-    def _stop(self, model: nn.Module) -> None:
+    def _stop(self, model: PreTrainedModel) -> None:
         step = self.state.global_step
         if self._saved_step != step:
             self._save_checkpoint(model, None, scheduled=False)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 from pair_pkg.modeling.base_weights import BaseWeights
 
@@ -20,7 +20,7 @@ class PullToBase(TrainerCallback):
         self.strength = strength
         self._pairs: list[tuple[nn.Parameter, Tensor]] | None = None
 
-    def on_pre_optimizer_step(self, args, state, control, model: nn.Module, **settings: Any) -> None:
+    def on_pre_optimizer_step(self, args, state, control, model: PreTrainedModel, **settings: Any) -> None:
         if self._pairs is None:  # only now is the model where it is trained
             self._pairs = [(parameter, then.to(parameter.device)) for parameter, then in self.base.of_encoder(model)]
         for parameter, then in self._pairs:

@@ -2,17 +2,17 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, ProgressCallback
+from torch.utils.data import DataLoader
+from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 
 from pair_pkg.data.batches import EvaluationSampler, TrainSampler, rows_of_step
@@ -92,14 +92,14 @@ class StageTrainer(DurableTrainer):
     def _data_seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
-    def get_eval_dataloader(self, eval_dataset: Dataset | None = None) -> DataLoader:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         args = self.args
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         batch_size = args.per_device_eval_batch_size
         sampler = EvaluationSampler(dataset.row_tokens(), batch_size, args.process_index, args.world_size)
         return self._build_loader(dataset, sampler)
 
-    def _build_loader(self, dataset: Dataset, sampler: TrainSampler | EvaluationSampler) -> DataLoader:
+    def _build_loader(self, dataset: Any, sampler: TrainSampler | EvaluationSampler) -> DataLoader:
         return _EpochLoader(
             dataset,
             batch_sampler=sampler,
@@ -113,7 +113,7 @@ class StageTrainer(DurableTrainer):
 
     # ---- training ----
 
-    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: PreTrainedModel, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The library's step, refusing a non-finite loss (on a GPU the gradient norm tells, without a sync here)."""
         num_tokens = count_tokens(inputs)
         self._tokens_since_log += num_tokens
@@ -123,7 +123,7 @@ class StageTrainer(DurableTrainer):
             raise self._failure(f"the training loss is {loss.item()}")
         return loss
 
-    def _passes(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any) -> Tensor:
+    def _passes(self, model: PreTrainedModel, inputs: dict[str, Any], num_items_in_batch: Any) -> Tensor:
         """Forward and backward of a batch, or the two of an adversary, each counting half; gives the loss."""
         if self.adversary is None:
             return super().training_step(model, inputs, num_items_in_batch)
@@ -131,7 +131,7 @@ class StageTrainer(DurableTrainer):
         backward = partial(super().training_step, model, inputs, 2 * num_items_in_batch)
         return self.adversary.step(self.model, inputs, backward, partial(self.accelerator.no_sync, model))
 
-    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: PreTrainedModel | None = None) -> torch.optim.Optimizer:
         """The library's optimizer, its groups divided where that was asked for."""
         is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
@@ -139,7 +139,7 @@ class StageTrainer(DurableTrainer):
             optimizer.param_groups = self.divide_groups(optimizer.param_groups)
         return optimizer
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: PreTrainedModel, grad_norm: Any = None) -> Any:
         """The gradient norm, refused where it is not finite: the optimizer has not stepped yet."""
         norm = super()._get_grad_norm(model, grad_norm)
         scaled = getattr(self.accelerator, "scaler", None) is not None  # float16: the scaler skips such steps itself
@@ -192,7 +192,8 @@ class StageTrainer(DurableTrainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self.measure(dataloader).items()}
-        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(dataloader.dataset))
+        num_samples = len(cast(Sized, dataloader.dataset))
+        return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=num_samples)
 
     def measure(self, dataloader: DataLoader) -> dict[str, float]:
         """The metrics of the model as it is, those of ``side_metrics`` among them; nothing is logged."""
@@ -229,7 +230,11 @@ class StageTrainer(DurableTrainer):
         precision = self._own_forward() if full_precision else self.accelerator.autocast()
         with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), precision:
             for number, batch in enumerate(dataloader):
-                if self.is_in_train and number < dataloader.batch_sampler.num_shared and self.is_told_to_stop():
+                if (
+                    self.is_in_train
+                    and number < cast(EvaluationSampler, dataloader.batch_sampler).num_shared
+                    and self.is_told_to_stop()
+                ):
                     raise Interrupted("told to stop in an evaluation; the same command goes on from what is saved")
                 columns = (score_batch or self.score_batch)(model, self._prepare_inputs(batch))
                 scored.append(
@@ -267,7 +272,7 @@ class StageTrainer(DurableTrainer):
         if self.args.should_save:
             self.weights.save_training(output_dir)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         """The weights that learn; those of the folder's model where they are the same."""
         if not self.weights.load_training(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
 
 class WarmRows(TrainerCallback):
@@ -15,7 +14,7 @@ class WarmRows(TrainerCallback):
         self.rows = torch.tensor(rows)
         self.steps = steps
 
-    def on_pre_optimizer_step(self, args, state, control, model: nn.Module, **settings: Any) -> None:
+    def on_pre_optimizer_step(self, args, state, control, model: PreTrainedModel, **settings: Any) -> None:
         if state.global_step >= self.steps:
             return
         weight = model.get_input_embeddings().weight

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import TrainerCallback
+from torch import Tensor
+from transformers import PreTrainedModel, TrainerCallback
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.adapters import Adapters
@@ -26,7 +26,7 @@ class ResultWeights(TrainerCallback):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: PreTrainedModel,
         averaging: WeightAveraging | None = None,
         adapters: Adapters | None = None,
         temporary: str | None = None,

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from pair_pkg.data.labels import LabelKind
 from pair_pkg.errors import InputError
 from pair_pkg.pairs.thresholds import ACCURACY, OBJECTIVES, PRECISION
 
@@ -30,7 +29,7 @@ class DecisionArguments:
         if self.wanted_precision is not None and not 0 < self.wanted_precision <= 1:
             raise InputError(f"--wanted_precision {self.wanted_precision} is no precision; give 0 < p <= 1")
 
-    def settings(self, kind: LabelKind) -> dict[str, Any]:
+    def settings(self, kind: str) -> dict[str, Any]:
         """What decides on the decision. Raises ``InputError`` where these labels have no threshold."""
         if kind != "binary" and self.decide_by != ACCURACY:
             raise InputError(f"--decide_by {self.decide_by}: {kind} labels have no threshold; leave it out")

@@ -137,7 +137,8 @@ class MlmTrainingArguments(StageTrainingArguments):
 
     def __post_init__(self) -> None:
         if not (self.do_train or self.do_eval):
-            self.do_train = self.do_eval = True
+            self.do_train: bool = True
+            self.do_eval: bool = True
         if not self.do_eval:
             self.eval_strategy = "no"
         refuse_below(self, patience=1)
@@ -160,7 +161,9 @@ class MlmTrainingArguments(StageTrainingArguments):
         self.load_best_model_at_end = True
         self.save_strategy = self.eval_strategy
         self.save_steps = self.eval_steps or self.logging_steps
-        self.metric_for_best_model, self.greater_is_better = list(self.stop_metrics().items())[-1]
+        name, higher_is_better = list(self.stop_metrics().items())[-1]
+        self.metric_for_best_model: str | None = name
+        self.greater_is_better: bool | None = higher_is_better
 
 
 class MlmFlags(NamedTuple):

@@ -1,6 +1,7 @@
 """Flags that name the model: a checkpoint, or an architecture with new weights."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import resolve_package
@@ -48,7 +49,7 @@ class ModelArguments:
         if self.dtype not in (None, "auto", "float32"):
             raise InputError(f"--dtype {self.dtype}: weights are trained in float32; ask for half precision by --bf16")
 
-    def hub(self) -> dict[str, str | None]:
+    def hub(self) -> dict[str, Any]:
         """What transformers' loaders want to know about the Hub."""
         return {"cache_dir": self.cache_dir, "revision": self.model_revision, "token": self.token}
 

@@ -124,7 +124,8 @@ class PairTrainingArguments(StageTrainingArguments):
 
     def __post_init__(self) -> None:
         if not (self.do_train or self.do_eval or self.do_predict):
-            self.do_train = self.do_eval = True
+            self.do_train: bool = True
+            self.do_eval: bool = True
         if self.seeds is not None:
             self._check_seeds()
         if self.k_folds is not None:

@@ -59,7 +59,7 @@ def build_rows(
 
 def describe_rows(dataset: MaskedRows) -> tuple[float, float]:
     """(keys that a token sees, share of the input tokens that is predicted) on average."""
-    lengths = dataset.rows.lengths + len(dataset.prefix) + len(dataset.suffix)
+    lengths = dataset.rows.lengths + dataset.affixes.count
     return mean_attended(lengths), MLM_PROBABILITY * dataset.rows.num_tokens / float(lengths.sum())
 
 

@@ -20,9 +20,9 @@ PACKAGE = Path(__file__).parents[1]
 MODEL, INDEX, ENCODER = "model", "index", "encoder"
 # What this package asks for (setup.cfg); a Space brings gradio by itself, as its README names it.
 REQUIREMENTS = (
-    "torch", "transformers", "datasets", "accelerate", "evaluate", "sentence-transformers", "peft", "faiss-cpu",
-    "tokenizers", "safetensors", "numpy", "pyarrow", "scipy", "scikit-learn", "matplotlib", "jinja2", "pyyaml",
-    "charset-normalizer", "filelock", "psutil", "tqdm", "shtab", "rjieba", "rensa", "lazy_loader",
+    "torch", "transformers", "huggingface_hub", "datasets", "accelerate", "evaluate", "sentence-transformers", "peft",
+    "faiss-cpu", "tokenizers", "safetensors", "numpy", "pyarrow", "scipy", "scikit-learn", "matplotlib", "jinja2",
+    "pyyaml", "charset-normalizer", "filelock", "psutil", "tqdm", "shtab", "rjieba", "rensa", "lazy_loader",
 )  # fmt: skip
 APP = '''"""A page to try a model, written by pair_pkg {version}. Run it with: python app.py"""
 

@@ -237,7 +237,8 @@ def launched(mlm_words, tmp_path):
             )  # fmt: skip
         processes.append(process)
         for _ in range(900):
-            if "'loss'" in log.read_text():
+            if "step 0, validation" in log.read_text():  # the last line before the first step
+                time.sleep(1)
                 return process, psutil.Process(process.pid).children(recursive=True)
             assert process.poll() is None, log.read_text()[-3000:]
             time.sleep(0.1)

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import pair_pkg
 from pair_pkg.errors import InputError
 from pair_pkg.pairs import load_scorer
+from pair_pkg.records import read_json
 from pair_pkg.search import index_texts, load_encoder, load_searcher
 from pair_pkg.stages import adapt, search
 
@@ -27,7 +29,7 @@ def small(example: str, token_cache: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory, tiny_bert, tiny_bi_encoder, tiny_documents, tiny_pairs):
+def place(tmp_path_factory, tiny_bert, tiny_bi_encoder, tiny_documents, tiny_pairs, token_cache):
     """A folder that holds what the examples name."""
     folder = tmp_path_factory.mktemp("examples")
     shutil.copytree(tiny_bert, folder / "BASE")
@@ -39,6 +41,15 @@ def place(tmp_path_factory, tiny_bert, tiny_bi_encoder, tiny_documents, tiny_pai
         other = tiny_pairs[number + 1][1]
         rows.append(f"{left},{other if number % 2 else right},{1 - number % 2}")
     (folder / "pairs.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    common = {"per_device_train_batch_size": 8, "max_steps": 2, "max_seq_length": 48, "use_cpu": True, "bf16": False}
+    mlm = {"train_file": "corpus.txt", "token_cache_dir": token_cache, **common}
+    recipe = {
+        "base_model": "BASE",
+        "output_dir": "runs/other",
+        "mlm": mlm,
+        "pairs": {"train_file": "pairs.csv", **common},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe), encoding="utf-8")
     return folder
 
 
@@ -57,12 +68,14 @@ def shown(example: str, names: dict) -> list:
 def test_the_examples_of_the_page(place, token_cache, monkeypatch):
     monkeypatch.chdir(place)
     names: dict = {}
-    train, tune, measure, read, compare, score, find, export = [
+    train, tune, answer, measure, read, compare, score, find, export = [
         shown(small(example, token_cache), names) for example in EXAMPLES
     ]
     assert all(perplexity > 1 for perplexity in train[0])
     correct, total, accuracy = tune[0]
     assert accuracy == correct / total
+    results = read_json(place / "runs/answer/results.json")
+    assert results["seeds"] == [1, 2] and answer == [results["sentence"]]
     perplexity, loss, predicted = measure[0]
     assert perplexity == pytest.approx(np.exp(loss)) and predicted > 0
     assert read[0][:2] == ("pairs", accuracy) and read[1].shape == (total,)

@@ -34,8 +34,8 @@ def mine_chinese_terms(store: TokenStore, tokenizer: PreTrainedTokenizerFast) ->
     ``MIN_COUNT`` times, holds together wherever it may be parted, and is no part of one longer run most of the time.
     """
     characters = _characters(tokenizer)
-    ids = np.asarray(store.ids)
-    counts = {length: _Counts(ids, _places(store, characters, length), length) for length in range(1, LONGEST + 2)}
+    ids, stretches = np.asarray(store.ids), _Stretches(store, characters)
+    counts = {length: _Counts(ids, stretches.places(length), length) for length in range(1, LONGEST + 2)}
     frequent: dict[str, Run] = {}
     for length in range(2, LONGEST + 2):
         for place, count in counts[length].frequent():
@@ -48,6 +48,28 @@ def mine_chinese_terms(store: TokenStore, tokenizer: PreTrainedTokenizerFast) ->
         if len(run.text) <= LONGEST and run.text not in parts and _holds_together(store, counts, run)
     ]
     return sorted(terms, key=lambda run: (-run.count * (len(run.text) - 1), run.text))
+
+
+class _Stretches:
+    """Where ideographs stand, and where words and documents begin among them."""
+
+    def __init__(self, store: TokenStore, characters: dict[int, str]):
+        is_character = np.zeros(int(store.ids.max(initial=0)) + 1, dtype=bool)
+        known = np.fromiter(characters, np.int64, len(characters))
+        is_character[known[known < len(is_character)]] = True
+        self.is_ideograph = is_character[store.ids]  # (N,)
+        self.begins = np.append(np.asarray(store.word_starts) | ~self.is_ideograph, True)  # (N + 1,)
+        self.begins[np.asarray(store.offsets)] = True  # a document's end ends a word
+        self.document = np.repeat(np.arange(store.num_documents), np.diff(store.offsets))  # (N,)
+
+    def places(self, length: int) -> np.ndarray:
+        """Where ``length`` ideographs of one document stand from one word's begin to another's end: (P,)."""
+        places = np.flatnonzero(self.is_ideograph & self.begins[:-1])
+        places = places[places + length <= len(self.is_ideograph)]
+        whole = self.begins[places + length] & (self.document[places] == self.document[places + length - 1])
+        for step in range(1, length):
+            whole &= self.is_ideograph[places + step]
+        return places[whole]
 
 
 class _Counts:
@@ -75,23 +97,6 @@ def _characters(tokenizer: PreTrainedTokenizerFast) -> dict[int, str]:
     """The entries that are one ideograph, by id."""
     entries = tokenizer.get_vocab().items()
     return {number: entry for entry, number in entries if len(entry) == 1 and IDEOGRAPH.match(entry)}
-
-
-def _places(store: TokenStore, characters: dict[int, str], length: int) -> np.ndarray:
-    """Where ``length`` ideographs of one document stand from one word's begin to another's end: (P,)."""
-    is_character = np.zeros(int(store.ids.max(initial=0)) + 1, dtype=bool)
-    known = np.fromiter(characters, np.int64, len(characters))
-    is_character[known[known < len(is_character)]] = True
-    is_ideograph = is_character[store.ids]
-    begins = np.append(np.asarray(store.word_starts) | ~is_ideograph, True)
-    begins[np.asarray(store.offsets)] = True  # a document's end ends a word
-    document = np.repeat(np.arange(store.num_documents), np.diff(store.offsets))
-    places = np.flatnonzero(is_ideograph & begins[:-1])
-    places = places[places + length <= len(is_ideograph)]
-    whole = begins[places + length] & (document[places] == document[places + length - 1])
-    for step in range(1, length):
-        whole &= is_ideograph[places + step]
-    return places[whole]
 
 
 def _holds_together(store: TokenStore, counts: dict[int, _Counts], run: Run) -> bool:

@@ -6,7 +6,6 @@ They live in the model while it trains, and no result has them.
 # K segments, N their tokens, W the longest, M predicted tokens, D hidden size, H heads, E width of a head
 
 import copy
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +35,9 @@ def attach_decoder(model: PreTrainedModel, how: Reconstruction, pooling: str, pa
     """
     with torch.random.fork_rng():
         torch.manual_seed(how.seed)
-        decoder = TsdaeDecoder(model, pad_token_id) if how.objective == TSDAE else RetroMaeDecoder(model)
-    cast(Any, decoder).pooling = pooling
+        decoder = (
+            TsdaeDecoder(model, pooling, pad_token_id) if how.objective == TSDAE else RetroMaeDecoder(model, pooling)
+        )
     setattr(model, DECODER, decoder)
 
 
@@ -47,8 +47,9 @@ class TsdaeDecoder(nn.Module):
     What it computes is what ``DenoisingAutoEncoderLoss`` of sentence-transformers does (a test holds the two equal).
     """
 
-    def __init__(self, model: PreTrainedModel, pad_token_id: int):
+    def __init__(self, model: PreTrainedModel, pooling: str, pad_token_id: int):
         super().__init__()
+        self.pooling = pooling
         encoder, config = model.base_model, copy.deepcopy(model.config)
         config.is_decoder = config.add_cross_attention = True
         config.attention_probs_dropout_prob = model.attention_dropout
@@ -78,8 +79,9 @@ class TsdaeDecoder(nn.Module):
 class RetroMaeDecoder(nn.Module):
     """One layer that predicts each token from the vector, its place, and some other tokens: enhanced decoding."""
 
-    def __init__(self, model: PreTrainedModel):
+    def __init__(self, model: PreTrainedModel, pooling: str):
         super().__init__()
+        self.pooling = pooling
         self.layer = type(model.base_model.encoder.layer[0])(model.config)
         self.layer.apply(model._init_weights)
         self.attention_dropout = model.attention_dropout

@@ -1,6 +1,7 @@
 """Folders of finished runs as the stages leave them, made of drawn scores: nothing is trained."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -37,6 +38,19 @@ def drawn_scores(scheme, labels, seed):
     if scheme.kind == "classes":
         return np.eye(scheme.num_classes)[labels] * 1.5 + draw.normal(size=(len(labels), scheme.num_classes))
     return (labels * 2 - 1 if scheme.kind == "binary" else labels) + draw.normal(scale=1.2, size=len(labels))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium; a test that asks for it is skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on the path (Debian: apt install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])  # root has none
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

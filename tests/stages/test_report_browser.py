@@ -1,27 +1,13 @@
 """The page in a real browser: nothing is fetched, nothing complains, and axe finds nothing in either theme."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 
 from pair_pkg.stages import report
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on the path (Debian: apt install chromium)"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])  # root has none
-        yield chromium
-        chromium.close()
+pytestmark = pytest.mark.slow
 
 
 def test_the_page_fetches_nothing_and_is_accessible_in_both_themes(browser, pipeline_run, pairs_run, tmp_path):

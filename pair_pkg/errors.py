@@ -28,7 +28,7 @@ class TrainingFailure(RuntimeError):
 
 
 class DiskFull(RuntimeError):
-    """The disk took no more: the message says what stands."""
+    """The disk took no more, or has no room for what is to come: the message says what stands and what is needed."""
 
 
 class ExportFailure(RuntimeError):

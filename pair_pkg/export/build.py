@@ -69,6 +69,12 @@ def check_target(output_dir: Path, format_name: str) -> None:
         raise InputError(f"{nearest}: is no folder that may be written; give another --output")
 
 
+def least_bytes(finished: Finished, format_names: list[str]) -> int:
+    """The bytes that the weights take at least in these formats: four for each, two in half precision, one in int8."""
+    each = [4 if FORMATS[name].exact else 2 if FORMATS[name].half else 1 for name in format_names]
+    return sum(each) * sum(weight.numel() for weight in finished.graph.parameters())
+
+
 def export_model(finished: Finished, format_name: str, output_dir: Path, proof: Proof, tolerance: float) -> Measured:
     """Build ``output_dir/format_name``. Raises ``ExportFailure``, leaving nothing, where the proof fails."""
     check_target(output_dir, format_name)

@@ -11,7 +11,7 @@ import numpy as np
 from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.errors import ExportFailure, InputError
-from pair_pkg.export.build import Measured, Proof, build_proof, check_target, export_model
+from pair_pkg.export.build import Measured, Proof, build_proof, check_target, export_model, least_bytes
 from pair_pkg.export.formats import FORMATS, check_formats
 from pair_pkg.export.gate import DEFAULT_TOLERANCE
 from pair_pkg.export.manifest import Export, load_export
@@ -21,6 +21,7 @@ from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.report.tables import format_table
 from pair_pkg.stages.predictions import TEST_NAME
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
+from pair_pkg.training.room import check_room
 
 logger = logging.getLogger("pair_pkg")
 
@@ -57,7 +58,8 @@ def export_formats(
     ``output_dir`` (unset: export in the model's folder). ``validation`` is a file of labelled pairs for the proof
     (unset: the run's test pairs); half precision and int8 may lose ``tolerance`` points of the metric. Of each:
     ``bytes``, ``latency`` in milliseconds by batch size, ``rows_per_second`` and the ``comparison``. Raises
-    ``InputError``, and ``ExportFailure`` at the end where a format failed its proof; nothing of that one is left.
+    ``InputError``, ``DiskFull`` where the disk cannot hold them, and ``ExportFailure`` at the end where a format
+    failed its proof; nothing of that one is left.
     """
     if not tolerance >= 0:
         raise InputError(f"--tolerance {tolerance}: give points of the metric, 0 or more")
@@ -66,6 +68,8 @@ def export_formats(
     for name in names:
         check_target(folder, name)
     finished = load_finished(name_or_path)
+    needed = least_bytes(finished, names)
+    check_room(folder, needed, f"{', '.join(names)}; free some space, or give another --output")
     return export_all(finished, names, folder, proof_rows(finished, validation), tolerance)
 
 

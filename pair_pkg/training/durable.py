@@ -20,6 +20,7 @@ from pair_pkg.interrupts import Interrupted, deferred, signal_name, was_signalle
 from pair_pkg.records import read_record
 from pair_pkg.training.checkpoints import rotate_checkpoints
 from pair_pkg.training.manifest import STAGING_NAME, find_damage, read_manifest, seal_checkpoint
+from pair_pkg.training.room import check_room, checkpoint_bytes, megabytes, planned_saves, run_bytes
 
 
 class DurableTrainer(Trainer):
@@ -76,6 +77,19 @@ class DurableTrainer(Trainer):
                     "this step, the newest checkpoint stands; lower --learning_rate, or --max_grad_norm"
                 )
         super().save_model(output_dir, _internal_call)
+
+    def _check_room(self) -> None:
+        """Refuse a run whose checkpoints and model its disk cannot hold. Raises ``DiskFull``."""
+        args, folder = self.args, Path(self.args.output_dir)
+        model, checkpoint = checkpoint_bytes(self.model.parameters(), args.optim)
+        checkpoint = model if args.save_only_model else checkpoint
+        saves, there = planned_saves(args, self.state), len([*folder.glob("checkpoint-*")])
+        why = f"a checkpoint takes {megabytes(checkpoint)}, the model {megabytes(model)}; free some space, "
+        check_room(
+            folder,
+            run_bytes(model, checkpoint, saves, args.save_total_limit, there),
+            f"{why}save less often or keep fewer (--save_total_limit), or give another --output_dir",
+        )
 
     @contextmanager
     def _writing(self, staging: Path) -> Iterator[Path]:
@@ -251,4 +265,5 @@ class _Continue(TrainerCallback):
         self.trainer = trainer
 
     def on_train_begin(self, args, state, control, **settings: Any) -> None:
+        self.trainer._check_room()
         self.trainer._continue()

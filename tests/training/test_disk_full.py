@@ -2,15 +2,17 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from pair_pkg.errors import EXIT_DISK_FULL, is_disk_full, run_door
 from pair_pkg.records import read_record
-from pair_pkg.stages import adapt
-from pair_pkg.training import durable, manifest
+from pair_pkg.stages import adapt, exporting, finetune
+from pair_pkg.training import durable, manifest, room
 from pair_pkg.training.checkpoints import newest_checkpoint
 from pair_pkg.training.trainer import StageTrainer
 
@@ -110,13 +112,72 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.15, 0.4, 0.65, 0.9])
-def test_a_disk_that_is_really_too_small(words, mlm_words, small_disk, tmp_path, capfd, share):
-    """It takes the first checkpoint and this share of the second."""
+def test_a_disk_that_is_really_too_small(words, mlm_words, small_disk, tmp_path, monkeypatch, capfd, share):
+    """It takes the first checkpoint and this share of the second, which nobody has seen before training."""
+    monkeypatch.setattr(durable, "check_room", lambda *arguments: None)
     assert run_door(adapt.main, words) == 0
     saved = sum(-(-path.stat().st_size // 4096) * 4 for path in (tmp_path / "out" / "checkpoint-1").iterdir())
     folder = small_disk(int(saved * (1 + share)) + 24) / "out"
     capfd.readouterr()
     assert_told(run_door(adapt.main, mlm_words(folder, *SETTINGS)), folder, capfd)
+
+
+# The room that a run needs, asked for before its first step.
+
+
+def refuse(main, words, folder, capfd):
+    """The one line of a run that is refused before it trains."""
+    capfd.readouterr()
+    assert run_door(main, words) == EXIT_DISK_FULL
+    (line,) = (line for line in capfd.readouterr().err.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {folder}: the disk has ") and "give another --output" in line
+    assert [*folder.glob("checkpoint-*")] == [*folder.glob("*.safetensors")] == []
+    return line
+
+
+def test_a_run_is_refused_that_a_small_disk_cannot_hold(mlm_words, small_disk, capfd):
+    """Three checkpoints at a time: two are kept, and the new one is whole before the oldest goes."""
+    folder = small_disk(800) / "out"
+    refuse(adapt.main, mlm_words(folder, *SETTINGS, "--max_steps=9"), folder, capfd)
+    words = mlm_words(folder, *SETTINGS, "--max_steps=9", "--save_strategy=no")
+    assert run_door(adapt.main, words) == 0  # the model alone has room
+
+
+def free_bytes(patch, free):
+    patch.setattr(room.shutil, "disk_usage", lambda place: shutil._ntuple_diskusage(free, 0, free))
+
+
+@pytest.mark.parametrize("door", ["stage 1", "stage 2"])
+def test_both_doors_ask_for_room_and_go_on_when_there_is_some(
+    door, words, tiny_bert, tiny_pairs, tmp_path, monkeypatch, capfd
+):
+    folder, main = tmp_path / "out", adapt.main
+    if door == "stage 2":
+        rows = [f"{left}\t{right}\t{row % 2}" for row, (left, right) in enumerate(tiny_pairs[:60])]
+        (tmp_path / "pairs.tsv").write_text("\n".join(["sentence1\tsentence2\tlabel", *rows]) + "\n")
+        main = finetune.main
+        words = [f"--model_name_or_path={tiny_bert}", f"--train_file={tmp_path / 'pairs.tsv'}", "--use_cpu",
+                 f"--output_dir={folder}", "--bf16=false", "--frozen_baseline=false", *SETTINGS[:4]]  # fmt: skip
+    with monkeypatch.context() as patch:
+        free_bytes(patch, 1000)
+        line = refuse(main, words, folder, capfd)
+    assert "the disk has 0.0 MB free" in line and "a checkpoint takes" in line
+    assert run_door(main, words) == 0
+    saved = folder / "checkpoint-2"
+    model, checkpoint = room.checkpoint_bytes(load_file(saved / "model.safetensors").values(), "adamw_torch")
+    assert model <= (saved / "model.safetensors").stat().st_size
+    assert checkpoint == model  # nothing learns in what was loaded
+    learning = [weight.requires_grad_() for weight in load_file(saved / "model.safetensors").values()]
+    checkpoint = room.checkpoint_bytes(learning, "adamw_torch")[1]
+    assert 0.7 * (written := sum(path.stat().st_size for path in saved.iterdir())) < checkpoint < written
+
+
+def test_an_export_is_refused_that_has_no_room(tiny_cross_encoder, tmp_path, monkeypatch, capfd):
+    with monkeypatch.context() as patch:
+        free_bytes(patch, 1000)
+        words = ["--model", tiny_cross_encoder, "--to", "torchscript", "half", "--output", str(tmp_path / "exports")]
+        assert "torchscript, half; free some space" in refuse(exporting.main, words, tmp_path / "exports", capfd)
+    assert not (tmp_path / "exports").exists()
 
 
 def test_what_a_full_disk_is_called():

@@ -26,6 +26,7 @@ NAMES = {
     "search": "FAISS indexes: building, queries a second, recall, beside plain faiss calls",
     "stsb": "a bi-encoder on the STS benchmark: correlation and seconds against sentence-transformers",
     "kills": "runs that are killed at random instants and continued, beside the library's Trainer",
+    "signals": "runs that are told to stop at random instants, also by launchers, beside the library's Trainer",
     "gpu": "tokens/s, MFU and memory on a GPU",
 }
 

@@ -1,0 +1,48 @@
+"""A small draw of the signals that ``python -m benchmarks signals`` sends forty of, with its control."""
+
+from collections import Counter
+
+import pytest
+
+from benchmarks.forks import DATA, PHASES, TRAINING
+from benchmarks.launches import GROUP, WORKER
+from benchmarks.signals import (
+    CONTROL,
+    FORK,
+    FORKED,
+    LAUNCHED,
+    NUMBERS,
+    OURS,
+    Case,
+    draw_cases,
+    signal_and_continue,
+)
+
+
+def test_a_draw_takes_every_place_and_phase_by_turns():
+    cases = draw_cases(28, 12, seed=0)
+    forked, launched = Counter(cases[:28]), cases[28:]
+    assert len(forked) == len(FORKED) * len(PHASES) * len(NUMBERS) == 16  # each once, before one comes again
+    assert {(case.launcher, case.whom) for case in launched} == {*LAUNCHED}
+    assert {case.phase for case in launched} == {*PHASES} and {case.number for case in cases} == {*NUMBERS}
+    assert len({*launched}) == 12
+    assert draw_cases(28, 12, seed=0) == cases != draw_cases(28, 12, seed=1)
+
+
+def cases_of(*phases):
+    places = (WORKER, GROUP)
+    return [Case(FORK, places[turn % 2], phase, NUMBERS[turn // 2 % 2]) for turn, phase in enumerate(phases)]
+
+
+@pytest.mark.slow
+def test_a_signal_in_any_phase_saves_and_continues_to_the_same_end(tmp_path):
+    verdicts = signal_and_continue(OURS, tmp_path, cases_of(*PHASES), seed=3)
+    assert [verdict.faults for verdict in verdicts] == [{}] * 4
+
+
+@pytest.mark.slow
+def test_without_handlers_a_signal_is_not_obeyed(tmp_path):
+    """The control."""
+    verdicts = signal_and_continue(CONTROL, tmp_path, cases_of(DATA, TRAINING), seed=3)
+    assert [verdict.faults["exit status"] for verdict in verdicts] == ["-15", "-15"]
+    assert "nothing lost" in verdicts[1].faults

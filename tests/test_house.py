@@ -9,8 +9,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pair_pkg"
 FLOORS = {
-    "columns": 0, "errors": 0, "interrupts": 0, "records": 0, "data": 1, "modeling": 2, "mlm": 3, "pairs": 3,
-    "training": 4, "report": 5, "search": 5, "export": 5, "hub": 5, "stages": 6, "__main__": 7,
+    "columns": 0, "errors": 0, "interrupts": 0, "processes": 0, "records": 0, "data": 1, "modeling": 2, "mlm": 3,
+    "pairs": 3, "training": 4, "report": 5, "search": 5, "export": 5, "hub": 5, "stages": 6, "__main__": 7,
 }  # fmt: skip
 LAZY = [
     "import lazy_loader",

@@ -45,6 +45,11 @@ class EncodingAudit:
     tokens: int = 0
     truncated: int = 0
 
+    def add(self, other: "EncodingAudit") -> None:
+        self.texts += other.texts
+        self.tokens += other.tokens
+        self.truncated += other.truncated
+
 
 class Padding(NamedTuple):
     """How a tokenizer pads a batch for a stock forward."""

@@ -16,6 +16,7 @@ from pair_pkg.mlm.vocabulary import extend_embeddings
 from pair_pkg.modeling.base_weights import BaseWeights
 from pair_pkg.modeling.loading import load_tokenizer
 from pair_pkg.modeling.scratch import build_config, train_tokenizer
+from pair_pkg.processes import process_group_ends
 from pair_pkg.records import fingerprint
 from pair_pkg.report.tables import format_table
 from pair_pkg.stages.arguments.mlm import MlmFlags, MlmTrainingArguments
@@ -29,7 +30,6 @@ from pair_pkg.stages.lifecycle import (
     load_named_config,
     load_named_tokenizer,
     open_stage,
-    process_group_ends,
     settle_config,
     shared_identity,
 )

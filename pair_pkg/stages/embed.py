@@ -1,4 +1,7 @@
-"""``python -m pair_pkg embed --model DIR TEXTS... --output FILE``: a vector for each text, in their order."""
+"""``python -m pair_pkg embed --model DIR TEXTS... --output FILE``: a vector for each text, in their order.
+
+torchrun --standalone --nproc_per_node 2 -m pair_pkg embed --model DIR TEXTS... --output FILE
+"""
 
 import argparse
 import dataclasses
@@ -12,6 +15,7 @@ import numpy as np
 
 from pair_pkg.data.corpus import Document
 from pair_pkg.errors import InputError
+from pair_pkg.processes import Processes, joined_launch
 from pair_pkg.records import read_json, write_json
 from pair_pkg.search.vector_files import vector_suffix, write_jsonl, write_parquet
 from pair_pkg.search.vector_job import VectorJob
@@ -25,6 +29,7 @@ from pair_pkg.stages.text_input import (
     plan_job,
     read_texts,
     run_job,
+    run_share,
     text_paths,
 )
 
@@ -32,19 +37,26 @@ logger = logging.getLogger("pair_pkg")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Embed texts into a file, and write what was done beside it (``FILE.json``), which is returned."""
+    """Embed texts into a file, and write what was done beside it (``FILE.json``), which is returned.
+
+    Of several processes each encodes a share, and the first writes; the others return nothing.
+    """
     set_up_logging()
     options = build_parser().parse_args(argv)
     output = Path(options.output)
-    suffix = vector_suffix(output)
+    vector_suffix(output)
     paths = text_paths(options.texts)
     output.parent.mkdir(parents=True, exist_ok=True)
-    ready = load_encoder(options, unit_rows=options.normalize)
-    layers = open_layers(ready.name, hidden_states=options.output_hidden_states, attentions=options.output_attentions)
-    texts = layers.refuse_many(document.text for document in read_texts(options, paths)) if layers else []
-    record = _embed(options, ready, paths, output, suffix)
-    if layers:
-        record["layers"] = layers.write(output.with_suffix(".layers.npz"), texts)
+    with joined_launch() as processes:
+        if not processes.is_main:
+            logger.setLevel(logging.ERROR)
+        ready = load_encoder(options, unit_rows=options.normalize)
+        wanted = {"hidden_states": options.output_hidden_states, "attentions": options.output_attentions}
+        layers = open_layers(ready.name, **wanted)
+        texts = layers.refuse_many(document.text for document in read_texts(options, paths)) if layers else []
+        record = _embed(options, ready, paths, output, processes)
+        if layers and processes.is_main:
+            record["layers"] = layers.write(output.with_suffix(".layers.npz"), texts)
     return record
 
 
@@ -67,7 +79,7 @@ def record_path(output: Path) -> Path:
 
 
 def _embed(
-    options: argparse.Namespace, ready: ReadyEncoder, paths: list[Path], output: Path, suffix: str
+    options: argparse.Namespace, ready: ReadyEncoder, paths: list[Path], output: Path, processes: Processes
 ) -> dict[str, Any]:
     begin = time.perf_counter()
 
@@ -79,15 +91,20 @@ def _embed(
         finished = read_json(record_path(output)) if record_path(output).is_file() else {}
         if finished.get("identity") != job.identity:
             raise InputError(f"{output}: exists, and holds other vectors; name another file, or give --overwrite")
-        announce(f"{output}: these vectors are there already; nothing was computed")
+        if processes.is_main:
+            announce(f"{output}: these vectors are there already; nothing was computed")
         return finished
     if job.plan.num_empty:
         logger.warning(
             "%d texts are empty, the first at %s; their rows are the vector of an empty text",
             job.plan.num_empty, job.plan.first_empty,
         )  # fmt: skip
+    if processes.count > 1:
+        run_share(ready, job, documents, processes)
+        if not processes.is_main:
+            return {}
     vectors = run_job(ready, job, documents)
-    _write(options, paths, job, vectors, output, suffix)
+    _write(options, paths, job, vectors, output)
     seconds = time.perf_counter() - begin
     record = {
         "model": ready.name,
@@ -103,9 +120,8 @@ def _embed(
     return record
 
 
-def _write(
-    options: argparse.Namespace, paths: list[Path], job: VectorJob, vectors: np.ndarray, output: Path, suffix: str
-) -> None:
+def _write(options: argparse.Namespace, paths: list[Path], job: VectorJob, vectors: np.ndarray, output: Path) -> None:
+    suffix = vector_suffix(output)
     if suffix == ".npy":
         job.finish(output)
         return

@@ -13,10 +13,11 @@ from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
 from pair_pkg.pairs.decision import Decision, save_decision
 from pair_pkg.pairs.symmetry import asymmetry
+from pair_pkg.processes import process_group_ends
 from pair_pkg.stages.aids import refuse_misfits
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.fold_runs import run_folds
-from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage, process_group_ends
+from pair_pkg.stages.lifecycle import begin_stage, dry_run, finish_stage, open_stage
 from pair_pkg.stages.pair_audit import write_conflicts
 from pair_pkg.stages.pair_building import build_pair_model
 from pair_pkg.stages.pair_evaluation import evaluate_test, measure_similarities, write_worst

@@ -1,13 +1,10 @@
 """What both stages do around their training: the start, the folder, the dry run, the end."""
 
 import tempfile
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from torch import distributed
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
 from pair_pkg.data.tokens import tokenizer_fingerprint
@@ -29,25 +26,6 @@ from pair_pkg.training.checkpoints import Opened, begin_run, decisive_arguments,
 from pair_pkg.training.dry_run import measure_cost
 from pair_pkg.training.run import finish_run
 from pair_pkg.training.trainer import StageTrainer
-
-GLOO_THREADS_END = 0.1  # seconds in which the interpreter's lock is free for them; they need far less than one
-
-
-@contextmanager
-def process_group_ends() -> Iterator[None]:
-    """The group of processes that the flags set up ends with the stage, not with the interpreter.
-
-    A thread of gloo needs the interpreter's lock to drop the tensors of its last exchange. Where it gets the lock
-    only while the interpreter ends, the process is aborted ("terminate called without an active exception") though
-    its work is done; DistributedDataParallel keeps the group alive, so that ending it does not wait for its threads.
-    Source: pytorch pull request 179291.
-    """
-    try:
-        yield
-    finally:
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.destroy_process_group()
-            time.sleep(GLOO_THREADS_END)
 
 
 def load_named_tokenizer(model: ModelArguments) -> PreTrainedTokenizerFast:

@@ -13,6 +13,7 @@ from pair_pkg.data.files import expand_paths
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder
 from pair_pkg.modeling.precision import COMPUTE_DTYPES
+from pair_pkg.processes import Processes
 from pair_pkg.search import ready_encoder
 from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder
 from pair_pkg.search.vector_job import VectorJob, plan_rows
@@ -122,9 +123,19 @@ def plan_job(ready: ReadyEncoder, documents: Documents, path: Path) -> VectorJob
     return VectorJob(path, plan_rows(documents()), ready.encoder, ready.identity())
 
 
+def run_share(ready: ReadyEncoder, job: VectorJob, documents: Documents, processes: Processes) -> None:
+    """Encode this process's share of what is missing; ``run_job`` puts the shares together, in one process."""
+    settings = {"batch_tokens": ready.batch_tokens, "dtype": ready.dtype}
+    if not processes.is_main:
+        job.run_share(documents(), processes, **settings)
+        return
+    with progress(job.texts_to_do(processes), f"embedding, the first of {processes.count} shares") as advance:
+        job.run_share(documents(), processes, **settings, on_texts=advance)
+
+
 def run_job(ready: ReadyEncoder, job: VectorJob, documents: Documents) -> np.ndarray:
     """Read the texts again and encode what is missing; returns the rows (R, D), on disk."""
-    with progress(job.texts_to_do, "embedding") as advance:
+    with progress(job.texts_to_do(), "embedding") as advance:
         vectors = job.run(documents(), batch_tokens=ready.batch_tokens, dtype=ready.dtype, on_texts=advance)
     warn_of_cut(job.audit, ready.encoder)
     return vectors

@@ -10,6 +10,7 @@ from pair_pkg.data.corpus import Document
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import encode_texts
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
+from pair_pkg.processes import Processes
 from pair_pkg.search import vector_job
 from pair_pkg.search.vector_job import VectorJob, plan_rows
 
@@ -70,10 +71,48 @@ def test_a_job_that_was_stopped_gives_the_same_bytes(encoder, tmp_path, after):
         run(VectorJob(tmp_path / "cut.npy", plan_rows(DOCUMENTS), encoder, {}), on_texts=stop)
     again = VectorJob(tmp_path / "cut.npy", plan_rows(DOCUMENTS), encoder, {})
     assert again.rows_done % 8 == 0 and (again.rows_done > 0) == (after > 8)
-    assert again.texts_to_do < whole.plan.num_distinct or after == 1
+    assert again.texts_to_do() < whole.plan.num_distinct or after == 1
     run(again)
     assert again.partial.read_bytes() == whole.partial.read_bytes()
     assert dataclasses.asdict(again.audit) == dataclasses.asdict(whole.audit)
+
+
+class OneAfterTheOther(Processes):
+    """Processes that never have to wait, for each works when the one before is done."""
+
+    def gather(self, value):
+        return [value] * self.count
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_shares_are_the_bytes_of_one_process(encoder, tmp_path, count):
+    whole = VectorJob(tmp_path / "whole.npy", plan_rows(DOCUMENTS), encoder, {})
+    run(whole)
+    found = 0
+    for index in range(count):
+        job = VectorJob(tmp_path / "shared.npy", plan_rows(DOCUMENTS), encoder, {})
+        processes = OneAfterTheOther(index, count)
+        expected, counted = job.texts_to_do(processes), []
+        job.run_share(DOCUMENTS, processes, batch_tokens=64, dtype=torch.float32, on_texts=counted.append)
+        assert sum(counted) == expected > 0
+        found += expected
+    together = VectorJob(tmp_path / "shared.npy", plan_rows(DOCUMENTS), encoder, {})
+    assert found == whole.plan.num_distinct and together.texts_to_do() == 0
+    run(together, on_texts=lambda count: pytest.fail("encoded twice"))
+    assert together.partial.read_bytes() == whole.partial.read_bytes()
+    assert dataclasses.asdict(together.audit) == dataclasses.asdict(whole.audit)
+    together.finish(tmp_path / "shared.npy")
+    assert sorted(path.name for path in tmp_path.glob("shared*")) == ["shared.npy"]
+
+
+def test_parts_without_a_state_are_not_taken_up(encoder, tmp_path):
+    job = VectorJob(tmp_path / "v.npy", plan_rows(DOCUMENTS), encoder, {})
+    job.run_share(DOCUMENTS, OneAfterTheOther(0, 1), batch_tokens=64, dtype=torch.float32)
+    job.state.unlink()
+    again = VectorJob(tmp_path / "v.npy", plan_rows(DOCUMENTS), encoder, {})
+    counted = []
+    run(again, on_texts=counted.append)
+    assert sum(counted) == again.plan.num_distinct
 
 
 def test_part_of_another_job_is_not_taken_up(encoder, tmp_path):

@@ -97,7 +97,7 @@ def torchrun(words_of_runs, tmp_path):
     script.write_text(
         "import json, sys\n"
         "from pair_pkg.stages import adapt\n"
-        "from pair_pkg.stages.lifecycle import process_group_ends\n"
+        "from pair_pkg.processes import process_group_ends\n"
         "with process_group_ends():\n"
         "    for words in json.load(open(sys.argv[1])):\n"
         "        adapt.run(words)\n"

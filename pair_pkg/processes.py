@@ -1,0 +1,104 @@
+"""The processes of one launch (``torchrun``, ``accelerate launch``): which this one is, its share, how they meet."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pair_pkg.interrupts import Interrupted
+
+# A process that dies closes its connections, and who waits for it is told at once; one that works may work for long.
+PATIENCE = timedelta(days=7)
+GLOO_THREADS_END = 0.1  # seconds in which the interpreter's lock is free for them; they need far less than one
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its launch. Items are dealt in groups, in turn: a group is in one process, whole."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        return self.index == 0
+
+    def own(self, num_items: int, group_size: int) -> np.ndarray:
+        """Numbers of the items of this process, ascending.
+
+        >>> Processes(1, 2).own(8, group_size=3).tolist()
+        [3, 4, 5]
+        """
+        numbers = np.arange(num_items)
+        return numbers[numbers // group_size % self.count == self.index]
+
+    def together(self, own: np.ndarray, num_items: int, group_size: int) -> np.ndarray:
+        """The values of all items, everywhere, from those of each process's ``own``."""
+        parts = self.gather(own)
+        if self.count == 1:
+            return own
+        whole = np.empty((num_items, *parts[0].shape[1:]), parts[0].dtype)  # the first process has items if any has
+        for index, part in enumerate(parts):
+            if len(part):
+                whole[replace(self, index=index).own(num_items, group_size)] = part
+        return whole
+
+    def gather(self, value: Any) -> list[Any]:
+        """What each process gives, by their order, everywhere. Raises ``Interrupted`` where one of them has died."""
+        values = [value] * self.count
+        if self.count > 1:
+            try:
+                dist.all_gather_object(values, value)
+            except RuntimeError as error:
+                raise Interrupted("another process of this launch ended; the same command goes on") from error
+        return values
+
+
+ALONE = Processes()
+
+
+@contextmanager
+def joined_launch() -> Iterator[Processes]:
+    """The processes that a launcher has started for this work, joined for the block; ``ALONE`` without a launcher.
+
+    They meet over gloo, whatever they compute on: little is exchanged. Each takes an accelerator of its machine, where
+    there is one.
+    """
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    if count == 1:
+        yield ALONE
+        return
+    if torch.accelerator.is_available():
+        torch.accelerator.set_device_index(local_index() % torch.accelerator.device_count())
+    with process_group_ends():
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        yield Processes(dist.get_rank(), count)
+
+
+def local_index() -> int:
+    """The number of this process on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+@contextmanager
+def process_group_ends() -> Iterator[None]:
+    """The group of processes that was set up in this block ends with it, not with the interpreter.
+
+    A thread of gloo needs the interpreter's lock to drop the tensors of its last exchange. Where it gets the lock
+    only while the interpreter ends, the process is aborted ("terminate called without an active exception") though
+    its work is done; DistributedDataParallel keeps the group alive, so that ending it does not wait for its threads.
+    Source: pytorch pull request 179291.
+    """
+    try:
+        yield
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()
+            time.sleep(GLOO_THREADS_END)

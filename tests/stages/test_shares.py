@@ -1,0 +1,170 @@
+"""Several processes on one work: each does its share, and the file is that of one process, to the byte."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow  # processes of their own, which import everything once
+
+ROOT = Path(__file__).parents[2]
+TEXTS = [f"the {word} pump number {row} leaks" for row in range(40) for word in ("old", "new")]
+TEXTS += ["", "水泵漏水", *TEXTS[3:60:7], "the new filter"]
+
+# Imports everything once and forks the processes of each launch, as torchrun would start them; a line of JSON each.
+HOST = """
+import importlib, json, os, signal, socket, sys
+import torch
+from pair_pkg.errors import run_door
+from pair_pkg.search import vector_job
+from pair_pkg.stages import embed, finetune, score
+
+torch.set_num_threads(1)
+
+def become(rank, job):
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["count"]))
+    os.environ.update(LOCAL_WORLD_SIZE=str(job["count"]), MASTER_ADDR="localhost", MASTER_PORT=str(job["port"]))
+    log = os.open(job["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.dup2(log, 1), os.dup2(log, 2)
+    signal.alarm(120)
+    exec(job["code"], {**globals(), "rank": rank})
+    return run_door(importlib.import_module(job["door"]).main, job["words"])
+
+for line in sys.stdin:
+    job = json.loads(line)
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        job["port"] = free.getsockname()[1]
+    family = []
+    for rank in range(job["count"]):
+        pid = os.fork()
+        if not pid:
+            status = 1
+            try:
+                status = become(rank, job)
+            except BaseException:
+                sys.excepthook(*sys.exc_info())
+            finally:
+                sys.stdout.flush()
+                os._exit(status)
+        family.append(pid)
+    print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in family]), flush=True)
+"""
+COUNTED = """
+encode = vector_job.encode_texts
+def counted(encoder, texts, **settings):
+    if texts != [""]:
+        os.write(1, f"encoded {rank} {json.dumps(texts)}\\n".encode())
+    return encode(encoder, texts, **settings)
+vector_job.CHUNK_ROWS, vector_job.encode_texts = 8, counted
+"""
+KILLED = """
+save = vector_job.write_beside
+def killed(path, write):
+    save(path, write)
+    if rank == 1 and len(list(path.parent.glob("*.npz"))) > 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+vector_job.write_beside = killed
+"""
+
+
+@pytest.fixture(scope="module")
+def host():
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOST], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    yield process
+    process.stdin.close()
+    process.wait()
+
+
+@pytest.fixture
+def launch(host, tmp_path):
+    """``launch(count, door, *words, code=)``: exit statuses of the processes, and what they wrote to the terminal."""
+
+    def run(count, door, *words, code=""):
+        log = tmp_path / "log"
+        log.unlink(missing_ok=True)
+        job = {"count": count, "door": door, "words": list(map(str, words)), "code": code, "log": str(log)}
+        host.stdin.write(json.dumps(job) + "\n")
+        host.stdin.flush()
+        return json.loads(host.stdout.readline()), log.read_text()
+
+    return run
+
+
+@pytest.fixture
+def embed(launch, tiny_bi_encoder, tmp_path):
+    """``embed(count, output, code=)``: the statuses, the log, and the file's bytes where there is one."""
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+
+    def run(count, output, code=COUNTED):
+        path = tmp_path / output
+        words = ["--model", tiny_bi_encoder, texts, "--batch_tokens=64", "--output", path]
+        statuses, log = launch(count, "pair_pkg.stages.embed", *words, code=code)
+        return statuses, log, path.read_bytes() if path.exists() else None
+
+    return run
+
+
+def encoded(log):
+    """The groups of texts that were encoded, by process."""
+    groups = {0: [], 1: [], 2: []}
+    for line in log.splitlines():
+        if line.startswith("encoded "):
+            _, rank, texts = line.split(" ", 2)
+            groups[int(rank)].append(json.loads(texts))
+    return groups
+
+
+def all_of(groups):
+    return sorted(group for part in groups.values() for group in part)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
+def test_vectors_of_several_processes_are_the_file_of_one(embed, tmp_path, suffix):
+    statuses, log, expected = embed(1, f"one.{suffix}")
+    groups = encoded(log)
+    assert statuses == [0] and len(groups[0]) == 12
+    statuses, log, shared = embed(3, f"three.{suffix}")
+    assert statuses == [0, 0, 0] and shared == expected, log
+    assert all_of(encoded(log)) == all_of(groups)  # what is encoded together decides on the last bits
+    assert [len(part) for part in encoded(log).values()] == [4, 4, 4]
+    assert log.count("three.") == 1  # one process speaks
+    records = [json.loads((tmp_path / f"{name}.{suffix}.json").read_text()) for name in ("one", "three")]
+    assert records[0] | {"seconds": 0} == records[1] | {"seconds": 0}
+    assert not list(tmp_path.glob("*.part*")) and not list(tmp_path.glob("*.state.json"))
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_killed_process_ends_all_and_any_number_goes_on(embed, count):
+    _, log, expected = embed(1, "one.npy")
+    groups = all_of(encoded(log))
+    statuses, log, nothing = embed(2, "cut.npy", COUNTED + KILLED)
+    assert statuses == [75, -signal.SIGKILL] and nothing is None
+    assert "interrupted: another process of this launch ended; the same command goes on" in log
+    done = all_of(encoded(log))
+    statuses, log, shared = embed(count, "cut.npy")
+    assert statuses == [0] * count and shared == expected, log
+    assert f"going on behind row 0 of 92, with {len(done)} chunks of 8 rows from beyond it" in log
+    assert len(done) > 3 and sorted(done + all_of(encoded(log))) == groups  # none is encoded twice
+
+
+def test_a_part_in_the_wrong_place_is_another_file(embed, tmp_path):
+    """The control: bytes are compared, and they are those of the parts."""
+    expected = embed(1, "one.npy")[2]
+    embed(2, "cut.npy", COUNTED + KILLED)
+    first, second = (tmp_path / "cut.npy.parts" / f"0000000{number}.npz" for number in (1, 3))
+    first.rename(tmp_path / "first"), second.rename(first), (tmp_path / "first").rename(second)
+    assert embed(2, "cut.npy")[2] != expected
+
+
+def test_bad_input_is_told_once_by_each_and_nothing_is_left(embed, tmp_path):
+    (tmp_path / "v.npy").write_bytes(b"")
+    statuses, log, _ = embed(2, "v.npy")
+    assert statuses == [2, 2] and log.count("exists, and holds other vectors") == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "texts.txt", "v.npy"]

@@ -1,6 +1,7 @@
 """Which rows form a batch: a function of (seed, epoch, step, process), so resuming is arithmetic."""
 
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -36,18 +37,25 @@ class TrainSampler(Sampler[list[Item]]):
         self.seed = seed
         self.process_index = process_index
         self.num_processes = num_processes
+        self.start = 0
         self.epoch = 0
+
+    def starting_at(self, start: int) -> "TrainSampler":
+        """The same batches from the micro-step ``start`` of each epoch on; those before it are not made."""
+        sampler = copy(self)
+        sampler.start = start
+        return sampler
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.num_rows // (self.batch_size * self.num_processes))
+        return -(-self.num_rows // (self.batch_size * self.num_processes)) - self.start
 
     def __iter__(self) -> Iterator[list[Item]]:
         order = epoch_order(self.num_rows, self.seed, self.epoch)
         step_size = self.batch_size * self.num_processes
-        for start in range(0, self.num_rows, step_size):
+        for start in range(self.start * step_size, self.num_rows, step_size):
             places = np.arange(start, min(start + step_size, self.num_rows))
             places = np.array_split(places, self.num_processes)[self.process_index]
             items = [

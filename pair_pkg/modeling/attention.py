@@ -2,7 +2,8 @@
 
 # N tokens, H heads, E width of a head, G segments of a group, W its width; Q, K: the same of queries and keys
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +13,21 @@ from pair_pkg.modeling.dropout import dropout
 from pair_pkg.modeling.layout import Group, Layout, Selection, put_rows, take_rows
 from pair_pkg.modeling.precision import multiplies_tiles
 
+KERNEL_KEYWORDS = ("scale", "window_size")  # what is asked of the kernel; that of torch 2.10 has neither
+
+
+def usable_kernel(kernel: Callable | None) -> Callable | None:
+    """The variable-length kernel, or None where it cannot be called as it is here: then groups serve."""
+    if kernel is None or not all(word in inspect.signature(kernel).parameters for word in KERNEL_KEYWORDS):
+        return None
+    return kernel
+
+
 try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # a build of torch without it: groups serve
-    varlen_attn = None
+    from torch.nn.attention.varlen import varlen_attn as _torchs_kernel
+except ImportError:  # a build of torch without it
+    _torchs_kernel = None
+varlen_attn = usable_kernel(_torchs_kernel)
 
 # On a CPU, in bfloat16, two plain products beat the fused kernel up to this width, forward and backward. 4,096 tokens,
 # 12 heads of 32: on 2 Zen 4 cores 52 ms against 65 ms at 128, 96 against 61 at 256 (2026-11-23); on 2 cores of an
@@ -41,9 +53,9 @@ def attend(
     ``window``: a token sees keys at most that far away; the queries must then be all tokens. ``dropout_probability``
     drops attention weights.
     """
-    if _variable_length_kernel_serves(queries, dropout_probability):
+    if varlen_attn is not None and _variable_length_kernel_serves(queries, dropout_probability):
         reach = (-1, -1) if window is None else (window, window)
-        return varlen_attn(  # type: ignore[return-value]  # a pair of tensors only with return_aux
+        return varlen_attn(
             queries,
             keys,
             values,
@@ -72,7 +84,7 @@ def attend(
 
 def _variable_length_kernel_serves(queries: Tensor, dropout_probability: float) -> bool:
     half = queries.dtype in (torch.bfloat16, torch.float16)
-    return varlen_attn is not None and queries.is_cuda and half and dropout_probability == 0.0
+    return queries.is_cuda and half and dropout_probability == 0.0
 
 
 def _split(rows: Tensor, groups: Sequence[Group]) -> tuple[Tensor, ...]:

@@ -22,6 +22,7 @@ from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.cost import EnergyMeter
 from pair_pkg.training.durable import DurableTrainer
 from pair_pkg.training.gathering import gather_rows
+from pair_pkg.training.loaders import EpochLoader, skipping_by_arithmetic
 from pair_pkg.training.progress import DescribeLoss, TrainingProgress, plain_loss
 from pair_pkg.training.weights import ResultWeights
 
@@ -100,7 +101,7 @@ class StageTrainer(DurableTrainer):
         return self._build_loader(dataset, sampler)
 
     def _build_loader(self, dataset: Any, sampler: TrainSampler | EvaluationSampler) -> DataLoader:
-        return _EpochLoader(
+        return EpochLoader(
             dataset,
             batch_sampler=sampler,
             collate_fn=dataset.build_batch,
@@ -112,6 +113,10 @@ class StageTrainer(DurableTrainer):
         )
 
     # ---- training ----
+
+    def _run_epoch(self, **settings: Any) -> None:
+        with skipping_by_arithmetic():
+            super()._run_epoch(**settings)
 
     def training_step(self, model: PreTrainedModel, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         """The library's step, refusing a non-finite loss (on a GPU the gradient norm tells, without a sync here)."""
@@ -290,14 +295,6 @@ class StageTrainer(DurableTrainer):
             with self.accelerator.autocast():
                 outputs = self.model(**inputs)
             yield outputs
-
-
-class _EpochLoader(DataLoader):
-    """A DataLoader that tells its sampler the epoch."""
-
-    def set_epoch(self, epoch: int) -> None:
-        if isinstance(self.batch_sampler, TrainSampler):
-            self.batch_sampler.set_epoch(epoch)
 
 
 def count_tokens(batch: dict[str, Any]) -> int:

@@ -54,6 +54,16 @@ def test_processes_stay_in_step_and_see_every_row_once(num_rows, batch_size, num
         assert len(batch) == 1 or not any(item.is_filler for item in batch)
 
 
+@given(st.integers(1, 150), st.integers(1, 20), st.integers(1, 5), st.integers(0, 3), st.data())
+def test_an_epoch_goes_on_at_any_batch_by_arithmetic(num_rows, batch_size, num_processes, epoch, data):
+    for index in range(num_processes):
+        whole = TrainSampler(num_rows, batch_size, 7, index, num_processes)
+        whole.set_epoch(epoch)
+        start = data.draw(st.integers(0, len(whole)))
+        rest = whole.starting_at(start)
+        assert list(rest) == list(whole)[start:] and len(rest) == len(whole) - start
+
+
 def test_a_process_without_rows_gets_a_filler():
     batches = [list(TrainSampler(5, 2, 0, index, 2)) for index in range(2)]
     assert [[len(batch) for batch in part] for part in batches] == [[2, 1], [2, 1]]

@@ -1,10 +1,12 @@
 """Every way of attention gives what a softmax over each segment alone gives, values and gradients."""
 
+import inspect
+
 import pytest
 import torch
 
 from pair_pkg.modeling import attention
-from pair_pkg.modeling.attention import attend
+from pair_pkg.modeling.attention import attend, usable_kernel
 from pair_pkg.modeling.layout import Layout
 
 H, E = 3, 8
@@ -91,6 +93,27 @@ def test_the_variable_length_kernel_is_told_where_the_segments_lie(monkeypatch):
     assert_same(rows, attend(*rows, layout, layout, scale=E**-0.5), reference(rows), 1e-5)
     ours = attend(rows[0][WANTED], rows[1], rows[2], layout.select(WANTED), layout, scale=E**-0.5)
     assert_same(rows, ours, reference(rows)[WANTED], 1e-5)
+
+
+def test_a_kernel_without_our_keywords_counts_as_none():
+    def kernel_of_torch_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None): ...
+
+    def kernel_without_a_window(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None): ...
+
+    def kernel(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, *, scale=None, window_size=(-1, -1)): ...
+
+    assert usable_kernel(None) is usable_kernel(kernel_of_torch_2_10) is usable_kernel(kernel_without_a_window) is None
+    assert usable_kernel(kernel) is kernel
+
+
+def test_the_installed_kernel_takes_our_call():
+    """Its own signature, bound as ``attend`` calls it; torch before 2.11 may lack some of it."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+    if attention.varlen_attn is None:
+        assert tuple(map(int, torch.__version__.split(".")[:2])) < (2, 11)
+        return
+    assert attention.varlen_attn is varlen.varlen_attn
+    inspect.signature(varlen.varlen_attn).bind(*"qkv", "q ends", "k ends", 9, 9, scale=1.0, window_size=(-1, -1))
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["plain products", "fused kernel"])

@@ -4,6 +4,7 @@ import argparse
 import importlib
 import json
 import sys
+import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -33,6 +34,7 @@ NAMES = {
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """Run one benchmark; returns the JSON object that it prints."""
+    begin = time.perf_counter()
     settings = vars(build_parser().parse_args(argv))
     name, json_path = settings.pop("name"), settings.pop("json")
     transformers_logging.set_verbosity_error()
@@ -43,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     if result is None:  # nothing to measure with, and it has said so
         return {}
     hardware = describe_hardware(settings.get("device", "cpu"))
-    document = {"benchmark": name, "arguments": settings, **hardware, **result.to_json()}
+    seconds = round(time.perf_counter() - begin, 1)
+    result.notes.append(f"{seconds:,.1f} seconds in all")
+    document = {"benchmark": name, "arguments": settings, **hardware, **result.to_json(), "total_seconds": seconds}
     print(result.render(), end="\n\n")
     print(json.dumps(document, ensure_ascii=False))
     if json_path:

@@ -47,6 +47,15 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
         raise
 
 
+def flush(path: str | os.PathLike) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file that this package wrote. Raises ``InputError`` where it is damaged."""
     try:

@@ -1,8 +1,8 @@
 """A corpus as token ids on disk: tokenized once, memory-mapped ever after.
 
 A store is a folder: ``ids.bin`` (uint16 or uint32), ``word_starts.bin`` (one byte a token), ``offsets.npy`` (start of
-each document and the end of the last) and ``store.json`` (what went in). It is written beside its place and renamed,
-so a store that exists is whole.
+each document and the end of the last) and ``store.json`` (what went in). It is written beside its place, flushed to the
+disk and renamed, so a store that exists is whole; its sizes are checked when it is opened, all the same.
 """
 
 import json
@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerFast
 from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.words import TokenizedTexts, WordTokenizer
 from pair_pkg.errors import InputError
-from pair_pkg.records import fingerprint, read_json, write_json
+from pair_pkg.records import fingerprint, flush, read_json, write_json
 
 logger = logging.getLogger("pair_pkg")
 
@@ -69,16 +69,18 @@ def load_or_build_store(
 
     ``read_texts`` yields the cleaned documents; ``read_accounting`` is asked after the last of them for the counts
     of the reading. Both are called only where the store has to be built. Chinese words begin where ``chinese`` says,
-    at every character without it.
+    at every character without it. A damaged store is built anew, with a warning.
     """
     segmentation = [] if chinese is None else [chinese.fingerprint]
     key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer), *segmentation])
     store_dir = open_cache(cache_dir) / f"tokens-{key}"
-    if overwrite or not (store_dir / STORE_NAME).is_file():
+    if overwrite or find_damage(store_dir):
         with _one_at_a_time(store_dir) as waited:
-            if overwrite and not waited and store_dir.exists():
-                shutil.rmtree(store_dir)
-            if not (store_dir / STORE_NAME).is_file():
+            damage = find_damage(store_dir)
+            if damage and store_dir.exists():
+                logger.warning("%s: %s; the corpus is tokenized anew", store_dir, damage)
+            if damage or (overwrite and not waited):
+                shutil.rmtree(store_dir, ignore_errors=True)
                 _build_store(store_dir, tokenizer, read_texts, read_accounting, chinese, quiet)
     return load_store(store_dir)
 
@@ -145,6 +147,23 @@ def load_store(store_dir: Path) -> TokenStore:
     return TokenStore(ids, word_starts, np.load(store_dir / "offsets.npy"), meta["accounting"])
 
 
+def find_damage(store_dir: Path) -> str | None:
+    """What is wrong with a store, in words; None where each file has the length that its counts ask for."""
+    try:
+        meta = read_json(store_dir / STORE_NAME)
+        num_tokens, token_bytes = meta["accounting"]["tokens"], np.dtype(meta["dtype"]).itemsize
+        offsets = np.load(store_dir / "offsets.npy", mmap_mode="r")
+        for name, expected in (("ids.bin", num_tokens * token_bytes), ("word_starts.bin", num_tokens)):
+            size = (store_dir / name).stat().st_size
+            if size != expected:
+                return f"{name} has {size:,} bytes in place of {expected:,}"
+        return None if offsets[-1] == num_tokens else f"offsets.npy ends at {offsets[-1]:,} in place of {num_tokens:,}"
+    except OSError as error:
+        return f"{Path(error.filename or store_dir).name} cannot be read ({error.strerror})"
+    except (InputError, EOFError, ValueError, KeyError, TypeError, IndexError) as error:
+        return f"{STORE_NAME} or offsets.npy is damaged ({error})"
+
+
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerFast) -> str:
     """A short sha256 of everything that decides how the tokenizer cuts a text; a length limit is not of it."""
     return fingerprint({**_state(tokenizer), "truncation": None, "padding": None})  # left by whoever called it last
@@ -202,6 +221,8 @@ def _build_store(
         np.save(building / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
         accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
         write_json(building / STORE_NAME, {"dtype": dtype.name, "accounting": accounting})
+        for path in (*building.iterdir(), building):
+            flush(path)
         _rename_unless_built(building, store_dir)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
@@ -212,8 +233,9 @@ def _rename_unless_built(building: Path, store_dir: Path) -> None:
     """Put a store into its place; one that a run on another machine has put there meanwhile is as good, and stays."""
     try:
         building.rename(store_dir)
+        flush(store_dir.parent)
     except OSError:
-        if not (store_dir / STORE_NAME).is_file():
+        if find_damage(store_dir):
             raise
         shutil.rmtree(building)
 

@@ -36,8 +36,7 @@ def skipping_by_arithmetic() -> Iterator[None]:
     librarys = transformers.trainer.skip_first_batches
 
     def skip_first_batches(loader: DataLoader, num_batches: int = 0) -> DataLoader:
-        by_arithmetic = isinstance(loader, EpochLoader)
-        return loader.starting_at(num_batches) if by_arithmetic else librarys(loader, num_batches)
+        return loader.starting_at(num_batches) if isinstance(loader, EpochLoader) else librarys(loader, num_batches)
 
     transformers.trainer.skip_first_batches = skip_first_batches
     try:

@@ -1,12 +1,11 @@
 """What makes a checkpoint whole: ``manifest.json``, written last, with the size and the sha256 of every other file."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from pair_pkg.errors import InputError
-from pair_pkg.records import file_sha256, fingerprint, library_versions, read_json, write_json
+from pair_pkg.records import file_sha256, fingerprint, flush, library_versions, read_json, write_json
 
 MANIFEST_NAME = "manifest.json"
 STAGING_NAME = ".saving"  # a checkpoint that is being written; what lies there is not whole
@@ -22,10 +21,10 @@ def seal_checkpoint(written: Path, place: Path, facts: dict[str, Any]) -> None:
     document = {**facts, "versions": library_versions(), "files": _describe_files(written)}
     write_json(written / MANIFEST_NAME, {"seal": fingerprint(document), **document})
     for folder in {written, *(path.parent for path in written.rglob("*"))}:
-        _flush(folder)
+        flush(folder)
     remove_checkpoint(place)
     written.rename(place)
-    _flush(place.parent)
+    flush(place.parent)
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
@@ -79,7 +78,7 @@ def find_damage(checkpoint: Path) -> str | None:
 def _describe_files(folder: Path) -> dict[str, dict[str, Any]]:
     described = {}
     for name, path in _files(folder).items():
-        _flush(path)
+        flush(path)
         described[name] = {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
     return described
 
@@ -88,12 +87,3 @@ def _files(folder: Path) -> dict[str, Path]:
     """Every file below a folder but the manifest, by its path in it; hidden ones are no part of a checkpoint."""
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if not path.is_dir()}
     return {name: path for name, path in paths.items() if name != MANIFEST_NAME and not path.name.startswith(".")}
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -248,7 +248,9 @@ def toy_corpus(tmp_path):
 def test_tokenize_on_a_toy_corpus(toy_corpus, tmp_path, capsys):
     words = ["tokenize", "--corpus", toy_corpus, "--megabytes", "0.1", "--rounds", "1", "--json", str(tmp_path / "r")]
     document = door.main(words)
-    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == json.loads((tmp_path / "r").read_text())
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(lines[-1]) == json.loads((tmp_path / "r").read_text())
+    assert lines[-3] == f"{document['total_seconds']:,.1f} seconds in all" and document["total_seconds"] > 0
     assert document["cores"] >= 1 and document["versions"]["torch"]
     assert all(rates[0] > 0 for rates in document["megabytes_per_second"].values())
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.tokens import (
+    find_damage,
     load_or_build_store,
     load_store,
     num_ids,
@@ -89,6 +90,51 @@ def test_the_cache_serves_without_reading(tmp_path, piece_tokenizer):
     built = build(tmp_path, piece_tokenizer, ["playing", "chess"])
     found = load_or_build_store(tmp_path, "corpus", piece_tokenizer, refuse, refuse)
     assert documents_of(found) == documents_of(built) and found.accounting == built.accounting
+
+
+def cut(name, num_bytes):
+    def damage(store_dir):
+        path = store_dir / name
+        path.write_bytes(path.read_bytes()[:num_bytes])
+
+    return damage
+
+
+DAMAGES = {
+    "ids.bin has 2 bytes in place of 6": cut("ids.bin", 2),
+    "word_starts.bin has 0 bytes in place of 3": cut("word_starts.bin", 0),
+    "word_starts.bin cannot be read": lambda store_dir: (store_dir / "word_starts.bin").unlink(),
+    "offsets.npy is damaged": cut("offsets.npy", 130),
+    "offsets.npy ends at 1 in place of 3": lambda store_dir: np.save(store_dir / "offsets.npy", np.array([0, 1, 1])),
+    "store.json cannot be read": lambda store_dir: (store_dir / "store.json").unlink(),
+    "store.json or": cut("store.json", 9),
+}
+
+
+@pytest.mark.parametrize("words", DAMAGES)
+def test_a_damaged_store_is_built_anew_with_a_line(tmp_path, piece_tokenizer, caplog, words):
+    whole = documents_of(build(tmp_path, piece_tokenizer, ["playing", "", "chess"]))
+    assert not caplog.messages
+    (store_dir,) = tmp_path.iterdir()
+    DAMAGES[words](store_dir)
+    assert words in find_damage(store_dir)
+    assert documents_of(build(tmp_path, piece_tokenizer, ["playing", "", "chess"])) == whole
+    (line,) = caplog.messages
+    assert str(store_dir) in line and words in line and "anew" in line
+    assert find_damage(store_dir) is None and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_store_is_flushed_before_it_has_its_name(tmp_path, piece_tokenizer, monkeypatch):
+    flushed = []
+
+    def flush(path):
+        flushed.append((path.name, any(tmp_path.glob("tokens-*"))))
+
+    monkeypatch.setattr("pair_pkg.data.tokens.flush", flush)
+    build(tmp_path, piece_tokenizer, ["chess"])
+    files = {"ids.bin", "word_starts.bin", "offsets.npy", "store.json"}
+    assert {name for name, has_its_name in flushed if not has_its_name} > files
+    assert flushed[-1] == (tmp_path.name, True)  # the name itself
 
 
 def test_other_content_another_tokenizer_or_a_demand_builds_anew(tmp_path, piece_tokenizer, tiny_tokenizer):

@@ -28,6 +28,7 @@ NAMES = {
     "stsb": "a bi-encoder on the STS benchmark: correlation and seconds against sentence-transformers",
     "kills": "runs that are killed at random instants and continued, beside the library's Trainer",
     "signals": "runs that are told to stop at random instants, also by launchers, beside the library's Trainer",
+    "fuzz": "every reader on files that atheris made up",
     "gpu": "tokens/s, MFU and memory on a GPU",
 }
 

@@ -4,6 +4,7 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -23,6 +24,9 @@ LIBRARIES = (
     "sentence-transformers",
     "numpy",
 )
+# What a record holds under these names, where it holds anything, is a mapping.
+PARTS = ("identity", "labels", "metrics", "settings", "aids", "cost", "corpus", "pairs", "lineage", "versions")
+SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".json", ".txt", ".model")
 
 
@@ -56,12 +60,19 @@ def flush(path: str | os.PathLike) -> None:
         os.close(handle)
 
 
-def read_json(path: str | os.PathLike) -> Any:
-    """Read a JSON file that this package wrote. Raises ``InputError`` where it is damaged."""
+def read_json(path: str | os.PathLike, cure: str = "remove the file or restore it from a copy") -> Any:
+    """Read a JSON file of a run or a checkpoint. Raises ``InputError`` with the cure where it is damaged.
+
+    Half a surrogate pair, thousands of nested brackets and thousands of digits are damage too.
+    """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not valid JSON ({error}); remove the file or restore it from a copy") from error
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text)
+        if SURROGATE_ESCAPE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON ({str(error)[:200]}); {cure}") from error
+    return value
 
 
 def read_record(run_dir: str | os.PathLike) -> dict | None:
@@ -70,7 +81,7 @@ def read_record(run_dir: str | os.PathLike) -> dict | None:
     if not path.is_file():
         return None
     record = read_json(path)
-    if not isinstance(record, dict):
+    if not isinstance(record, dict) or not all(isinstance(record.get(part) or {}, dict) for part in PARTS):
         raise InputError(f"{path}: is no record of a run; remove the file or restore it from a copy")
     return record
 

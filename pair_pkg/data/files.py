@@ -20,6 +20,8 @@ MAX_LINE_BYTES = 64 << 20  # a longer line is a file without line ends, not a do
 BLOCK_BYTES = 1 << 20  # bytes decoded at once: large enough for speed, small enough for flat memory
 SAMPLE_BYTES = 1 << 18  # bytes that the encoding is detected from
 GZIP_MAGIC = b"\x1f\x8b"
+# Codecs that Python has and no text file is written in: they write one character in several ways, or half a character.
+NOT_OF_FILES = {"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"}
 LINE_END = re.compile(r"\r\n?|\n")
 
 
@@ -186,9 +188,11 @@ def _text_codec(encoding: str | None, path: str | os.PathLike) -> str:
         return guess_encoding(start, path)
     refuse_other_formats(start, path)
     try:
-        "x".encode(encoding)  # refuses codecs that are not of text, such as hex
         name = codecs.lookup(encoding).name
-    except LookupError as error:
+        if name.replace("_", "-") in NOT_OF_FILES:
+            raise LookupError
+        "x".encode(encoding)  # refuses codecs that are not of text, such as hex
+    except (LookupError, ValueError) as error:
         raise InputError(f"--encoding {encoding}: unknown encoding; use utf-8, utf-16, gb18030 or another") from error
     if name in ("utf-16", "utf-32"):
         big_endian = start.startswith((codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from numbers import Real
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from pair_pkg.errors import InputError
+from pair_pkg.records import RECORD_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +44,21 @@ class LabelScheme:
 
     @classmethod
     def from_json(cls, value: dict) -> "LabelScheme":
-        """The scheme that ``to_json`` wrote.
+        """The scheme that ``to_json`` wrote. Raises ``InputError`` for anything else.
 
         >>> LabelScheme.from_json(LabelScheme("binary", ["no", "yes"]).to_json())
         LabelScheme(kind='binary', names=['no', 'yes'], low=0.0, high=1.0)
         """
-        return cls(**value)
+        try:
+            scheme = cls(**value)
+            words = isinstance(scheme.names, list) and all(isinstance(name, str) for name in scheme.names)
+            whole = words and scheme.kind in get_args(LabelKind) and scheme.low < scheme.high
+            whole = whole and len(set(scheme.names)) == len(scheme.names) and len(scheme.names) != 1
+        except TypeError:
+            whole = False
+        if not whole:
+            raise InputError(f"{RECORD_NAME}: its labels {value!r:.80} are none; restore it from a copy")
+        return scheme
 
     def encode(self, value: object, place: str) -> int | float:
         """The class id or score of a label as it stands in a file; case and outer space do not count.

@@ -1,13 +1,11 @@
 """JSON as its standard says, with the line of what is wrong."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from pair_pkg.errors import InputError
-
-SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+from pair_pkg.records import SURROGATE_ESCAPE
 
 
 def parse_json(text: str, path: Path, line: int) -> Any:

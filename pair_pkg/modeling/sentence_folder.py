@@ -65,7 +65,7 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     modules = _modules_path(name, hub)
     if modules is None:
         raise InputError(f"{name}: {NO_MODULES}")
-    _check_modules(name, read_json(modules))
+    _read_modules(name, modules)
     library = {"cache_folder": hub.get("cache_dir"), "revision": hub.get("revision"), "token": hub.get("token")}
     library["local_files_only"] = Path(name).is_dir()  # else the library asks the Hub for a folder named runs/bi
     loaded = SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)
@@ -81,14 +81,15 @@ def fingerprint_encoder(name: str, **hub: Any) -> str:
     if path is None:
         raise InputError(f"{name}: {NO_MODULES}")
     folder = Path(path).parent
-    parts = dict.fromkeys(["", *(module["path"] for module in read_json(path))])
+    parts = dict.fromkeys(["", *(module["path"] for module in _read_modules(name, path))])
     there = [folder / part for part in parts if (folder / part).is_dir()]  # one without settings may have none
     files = (file for part in there for file in sorted(part.iterdir()))
     return fingerprint_files(file for file in files if file.suffix in WEIGHT_SUFFIXES and file.name not in RECORDS)
 
 
-def _check_modules(name: str, modules: Any) -> None:
-    """Refuse a modules.json that is broken, names code of others, or folders elsewhere. Raises ``InputError``."""
+def _read_modules(name: str, path: str) -> list[dict[str, str]]:
+    """The modules of a modules.json. Raises ``InputError`` where it is broken, or names code or folders elsewhere."""
+    modules = read_json(path, "fetch it again")
     is_list = isinstance(modules, list) and all(isinstance(module, dict) for module in modules)
     if not is_list or not all(isinstance(module.get(key), str) for module in modules for key in ("type", "path")):
         raise InputError(f"{name}: modules.json is no list of modules, each with type and path; fetch it again")
@@ -97,9 +98,10 @@ def _check_modules(name: str, modules: Any) -> None:
             raise InputError(
                 f"{name}: {module['type']} is no module of sentence-transformers, and no code is run; take another"
             )
-        path = PurePosixPath(module["path"])
-        if path.is_absolute() or ".." in path.parts:
+        place = PurePosixPath(module["path"])
+        if place.is_absolute() or ".." in place.parts:
             raise InputError(f"{name}: modules.json names a module outside its folder ({module['path']}); take another")
+    return modules
 
 
 def _modules_path(name: str, hub: dict[str, Any]) -> str | None:

@@ -1,6 +1,5 @@
 """What a checkpoint must hold and must not, looked at before any loader reads it."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from transformers.utils import cached_file
 
 from pair_pkg.errors import InputError
+from pair_pkg.records import read_json
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -73,10 +73,7 @@ def refuse_without_weights(name: str) -> None:
 
 
 def _read_object(path: str | Path, place: str) -> dict[str, Any]:
-    try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{place}: not valid JSON ({error}); fetch the file again") from error
+    value = read_json(path, "fetch the file again")
     if not isinstance(value, dict):
         raise InputError(f"{place}: holds a {type(value).__name__}, not an object; fetch the file again")
     return value

@@ -4,6 +4,7 @@
 
 import dataclasses
 import logging
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,9 +125,10 @@ def load_decision(folder: str | os.PathLike) -> Decision | None:
     values = read_json(path)
     try:
         decision = Decision(**values)
-        usable = decision.kind in (BINARY, CLASSES) and decision.temperature > 0
-    except TypeError:
+        numbers = [decision.temperature, decision.center, *([decision.threshold] if decision.kind == BINARY else [])]
+        usable = decision.kind in (BINARY, CLASSES) and all(map(math.isfinite, numbers)) and decision.temperature > 0
+    except (TypeError, OverflowError):
         usable = False
-    if not usable or (decision.kind == BINARY and decision.threshold is None):
+    if not usable:
         raise InputError(f"{path}: is no decision; restore it from a copy, or fine-tune again")
     return decision

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pair_pkg.errors import InputError
+from pair_pkg.search.vector_files import map_npy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +39,10 @@ class TextStore:
     def __init__(self, texts_path: Path, offsets_path: Path):
         """Raises ``InputError`` where the two files do not fit each other."""
         self.path = texts_path
-        try:
-            self.offsets = np.load(offsets_path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
-            raise InputError(f"{offsets_path}: damaged ({error}); build the index again") from error
+        self.offsets = np.array(map_npy(offsets_path))
         whole = self.offsets.ndim == 1 and self.offsets.dtype == np.int64 and len(self.offsets)
-        if not whole or self.offsets[-1] != texts_path.stat().st_size or np.any(np.diff(self.offsets) < 0):
+        whole = whole and self.offsets[0] == 0 and self.offsets[-1] == texts_path.stat().st_size
+        if not whole or np.any(self.offsets[1:] < self.offsets[:-1]):
             raise InputError(f"{offsets_path}: does not fit {texts_path.name}; build the index again")
 
     def __len__(self) -> int:
@@ -68,4 +67,11 @@ class TextStore:
     def _read(self, file, row: int) -> Record:
         begin, end = self.offsets[row : row + 2].tolist()
         file.seek(begin)
-        return Record(**json.loads(file.read(end - begin)))
+        try:
+            record = Record(**json.loads(file.read(end - begin)))
+            if not (isinstance(record.id, str) and isinstance(record.text, str)):
+                raise TypeError
+            record.text.encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"{self.path}: row {row} is no id and text; build the index again") from error
+        return record

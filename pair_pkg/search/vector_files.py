@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pair_pkg.data.files import check_file, read_lines
-from pair_pkg.errors import InputError
+from pair_pkg.errors import InputError, one_line
 
 VECTOR_SUFFIXES = (".npy", ".jsonl", ".parquet")
 VECTOR_COLUMN = "embedding"
@@ -37,7 +37,7 @@ def open_vectors(path: str | os.PathLike) -> np.ndarray:
     suffix = vector_suffix(path)
     check_file(path)
     if suffix == ".npy":
-        vectors = _map_npy(path)
+        vectors = map_npy(path)
     else:
         vectors = _stack(path, _jsonl_rows(path) if suffix == ".jsonl" else _parquet_rows(path))
     if vectors.ndim != 2 or not vectors.size:
@@ -45,6 +45,17 @@ def open_vectors(path: str | os.PathLike) -> np.ndarray:
     if vectors.dtype.kind != "f":
         raise InputError(f"{path}: holds {vectors.dtype} numbers; write the vectors as float32")
     return vectors
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """The array of an npy file of numbers, mapped and not read. Raises ``InputError``."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (
+        Exception
+    ) as error:  # cut short, objects, another format: numpy reads the head as Python, and raises anything
+        reason = one_line(str(error))[:200]
+        raise InputError(f"{path}: damaged, or no npy file of numbers ({reason}); write it again") from error
 
 
 def float_blocks(vectors: np.ndarray, block_rows: int = BLOCK_ROWS) -> Iterator[tuple[int, np.ndarray]]:
@@ -110,13 +121,6 @@ def write_beside(path: str | os.PathLike, write: Callable[[Path], object]) -> No
         raise
 
 
-def _map_npy(path: Path) -> np.ndarray:
-    try:
-        return np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:  # cut short, another format, or objects, which would be unpickled
-        raise InputError(f"{path}: damaged, or no npy file of numbers ({error}); write it again") from error
-
-
 def _stack(path: Path, rows: Iterator[np.ndarray]) -> np.ndarray:
     blocks = []
     while block := list(islice(rows, BLOCK_ROWS)):
@@ -133,7 +137,7 @@ def _jsonl_rows(path: Path) -> Iterator[np.ndarray]:
             continue
         try:
             row = np.array(json.loads(text), dtype=np.float32)
-        except (json.JSONDecodeError, TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(f"{path}:{line}: no list of numbers ({error}); write it as [0.1, 0.2, ...]") from error
         width = width or row.size
         if row.shape != (width,):

@@ -14,8 +14,9 @@ from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.splits import connected_components
 from pair_pkg.data.tables import read_table
+from pair_pkg.errors import InputError
 from pair_pkg.pairs.decision import Decision
-from pair_pkg.records import read_record
+from pair_pkg.records import RECORD_NAME, read_record
 
 PREDICTION, SCORE, RAW_SCORE = "prediction", "score", "raw_score"
 TEST_NAME = "test_predictions.csv"
@@ -75,9 +76,17 @@ def write_rows(file: TextIO, pairs: Pairs, scheme: LabelScheme, scores: np.ndarr
 
 
 def read_predictions(run_dir: Path) -> Predictions:
-    """The test predictions that a finished run of stage 2 left in its folder."""
-    scheme = LabelScheme.from_json(read_record(run_dir)["labels"])
-    rows = [cast(dict[str, str], row.values) for row in read_table(run_dir / TEST_NAME, header=True)]
+    """The test predictions that a finished run of stage 2 left in its folder. Raises ``InputError`` where damaged."""
+    scheme, path = LabelScheme.from_json(read_record(run_dir)["labels"]), run_dir / TEST_NAME
+    rows = [cast(dict[str, str], row.values) for row in read_table(path, encoding="utf-8", header=True)]
+    try:
+        return _parse_predictions(scheme, rows)
+    except (KeyError, ValueError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:80]}"
+        raise InputError(f"{path}: holds no predictions of {RECORD_NAME}'s labels ({reason}); run again") from error
+
+
+def _parse_predictions(scheme: LabelScheme, rows: list[dict[str, str]]) -> Predictions:
     scores = np.array([[float(row[column]) for column in _score_columns(scheme)] for row in rows])
     has_raw = bool(rows) and RAW_SCORE in rows[0]
     return Predictions(

@@ -3,7 +3,6 @@
 What an older run did not write is None or empty here, and is left out of what is told.
 """
 
-import csv
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -118,7 +117,4 @@ def _read_rows(path: Path) -> list[dict[str, str]]:
 
 def _has_predictions(path: Path) -> bool:
     """Whether the file of scored test pairs is there, with the columns that it has today."""
-    if not path.is_file():
-        return False
-    with open(path, encoding="utf-8", newline="") as file:
-        return {LABEL, PREDICTION} <= set(next(csv.reader(file), []))
+    return path.is_file() and {LABEL, PREDICTION} <= set(read_table(path, encoding="utf-8", header=True).columns)

@@ -46,7 +46,11 @@ def read_manifest(checkpoint: Path) -> dict[str, Any] | None:
     if not isinstance(document, dict):
         return None
     seal = document.pop("seal", None)
-    return document if seal == fingerprint(document) and document.keys() >= KEYS else None
+    if seal != fingerprint(document) or not document.keys() >= KEYS:
+        return None
+    files = document["files"]
+    whole = isinstance(files, dict) and all(isinstance(described, dict) for described in files.values())
+    return document if whole and isinstance(document["identity"] or {}, dict) else None
 
 
 def find_damage(checkpoint: Path) -> str | None:
@@ -68,9 +72,9 @@ def find_damage(checkpoint: Path) -> str | None:
         path = files.get(name)
         if path is None or not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != described["bytes"]:
-            return f"{name} has {path.stat().st_size:,} bytes in place of {described['bytes']:,}"
-        if file_sha256(path) != described["sha256"]:
+        if path.stat().st_size != described.get("bytes"):
+            return f"{name} has {path.stat().st_size:,} bytes in place of {described.get('bytes')}"
+        if file_sha256(path) != described.get("sha256"):
             return f"{name} is not what was saved (sha256 differs)"
     return None
 

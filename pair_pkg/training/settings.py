@@ -12,6 +12,7 @@ from transformers.hf_argparser import string_to_bool
 
 from pair_pkg.errors import InputError, one_line
 
+MAX_DEPTH = 20  # of a recipe's lists and mappings, far more than any flag takes
 RECIPE_SUFFIXES = (".yaml", ".yml", ".json")
 
 
@@ -135,7 +136,7 @@ def _typed(value: Any) -> Any:
         return [_typed(inner) for inner in value]
     try:
         return json.loads(value)
-    except (json.JSONDecodeError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return value
 
 
@@ -153,7 +154,7 @@ def load_document(path: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise InputError(f"{path}:{line}: not valid YAML ({error.problem}); mend this line") from error
-    except (yaml.YAMLError, _GivenTwice) as error:
+    except (yaml.YAMLError, _GivenTwice, RecursionError) as error:
         raise InputError(f"{path}: cannot be read as a recipe ({one_line(str(error))}); mend it") from error
 
 
@@ -178,9 +179,24 @@ class _TextLoader(yaml.BaseLoader):
     So one parser, the command line's, decides on types: YAML 1.1 would make ``no`` a boolean and ``1e-4`` a string.
     """
 
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """A node of the file; aliases, of which a few lines make a billion values, and deep nesting are refused."""
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) or self.depth > MAX_DEPTH:
+            what = "an alias; write its value out" if self.depth <= MAX_DEPTH else "nested too deep"
+            raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = set()
         for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no plain word", key_node.start_mark)
             key = self.construct_object(key_node)
             if key in keys:
                 raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)

@@ -98,7 +98,7 @@ def token_cache(tmp_path_factory) -> str:
     return str(tmp_path_factory.mktemp("tokens"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mlm_words(tiny_bert, tiny_corpus, token_cache):
     """``mlm_words(output_dir, "--flag", value, ...)``: the words of a small float32 run of stage 1 on a CPU."""
 

@@ -81,13 +81,27 @@ def rows_of_step(num_rows: int, rows_per_step: int, seed: int, step: int) -> np.
 
 
 class EvaluationSampler(Sampler[list[Item]]):
-    """All rows once, longest first so that a batch's rows are of like length; every n-th batch to a process."""
+    """All rows once, longest first so that a batch's rows are of like length; every n-th batch to a process.
 
-    def __init__(self, row_tokens: np.ndarray, batch_size: int, process_index: int = 0, num_processes: int = 1):
+    With ``in_step`` every process gets as many batches, since processes that hold a model's weights together can only
+    run it together: what comes behind the ``num_own`` first batches is another's, and counts for nothing.
+    """
+
+    def __init__(
+        self,
+        row_tokens: np.ndarray,
+        batch_size: int,
+        process_index: int = 0,
+        num_processes: int = 1,
+        in_step: bool = False,
+    ):
         order = np.argsort(-row_tokens, kind="stable")
         batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        self.batches = batches[process_index::num_processes]
+        own = batches[process_index::num_processes]
+        self.num_own = len(own)
         self.num_shared = len(batches) // num_processes  # batches that every process has
+        num_missing = -(-len(batches) // num_processes) - len(own) if in_step else 0  # 0 or 1
+        self.batches = own + batches[:num_missing]
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -12,7 +12,7 @@ from sentence_transformers.sentence_transformer.modules import (
     Transformer,
     WeightedLayerPooling,
 )
-from torch import nn
+from torch import Tensor, nn
 from transformers.utils import cached_file
 
 from pair_pkg.errors import InputError
@@ -26,16 +26,20 @@ NO_MODULES = "holds no modules.json; give a bi-encoder's folder, as sentence-tra
 OURS = "sentence_transformers."  # the library's own modules; others would be code from the checkpoint
 
 
-def save_sentence_encoder(encoder: SentenceEncoder, folder: str | Path) -> None:
+def save_sentence_encoder(
+    encoder: SentenceEncoder, folder: str | Path, weights: dict[str, Tensor] | None = None
+) -> None:
     """Write an encoder so that ``SentenceTransformer(folder)`` gives its vectors; its root is a plain checkpoint.
 
-    The head must be a linear layer or nothing; where it lives in the model too, the checkpoint is without it.
+    ``weights`` are those of the model, where they are divided over processes and it does not hold them whole. The
+    head must be a linear layer or nothing; where it lives in the model too, the checkpoint is without it.
     """
     # WeightedLayerPooling is fed from the hidden states, and their flag is read from config.json
     encoder.model.config.output_hidden_states = encoder.pooling == "first_last_avg"
     inside = tuple(f"{name}." for name, module in encoder.model.named_modules() if module is encoder.head)
-    weights = {name: values for name, values in encoder.model.state_dict().items() if not name.startswith(inside)}
-    encoder.model.save_pretrained(folder, state_dict=weights)
+    weights = encoder.model.state_dict() if weights is None else weights
+    plain = {name: values for name, values in weights.items() if not name.startswith(inside)}
+    encoder.model.save_pretrained(folder, state_dict=plain)
     encoder.tokenizer.save_pretrained(folder)
     transformer = Transformer(str(folder), max_seq_length=encoder.max_seq_length)
     modules = [transformer, *_pooling_modules(encoder)]

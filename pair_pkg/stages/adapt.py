@@ -49,7 +49,8 @@ from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, ta
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.stages.vocabulary import Extension, extend_vocabulary
 from pair_pkg.training.arguments import COMMAND_LINE, StageParser, parse_arguments
-from pair_pkg.training.run import is_sharded, train_and_evaluate
+from pair_pkg.training.run import train_and_evaluate
+from pair_pkg.training.sharding import is_sharded
 from pair_pkg.training.trainer import StageTrainer
 
 DEFAULT_MAX_SEQ_LENGTH = 512

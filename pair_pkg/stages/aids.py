@@ -17,7 +17,7 @@ from pair_pkg.stages.arguments.architecture import CROSS_ENCODER, ArchitectureAr
 from pair_pkg.training.adversarial import AdversarialEmbeddings
 from pair_pkg.training.averaging import WeightAveraging
 from pair_pkg.training.layer_rates import describe_rates, split_by_depth
-from pair_pkg.training.run import is_sharded
+from pair_pkg.training.sharding import is_sharded
 from pair_pkg.training.weights import ResultWeights
 
 logger = logging.getLogger("pair_pkg")
@@ -60,8 +60,12 @@ def add_aids(
     }
 
 
-def refuse_misfits(architecture: ArchitectureArguments, layers: LayerArguments, aids: AidArguments) -> None:
+def refuse_misfits(
+    architecture: ArchitectureArguments, layers: LayerArguments, aids: AidArguments, args: TrainingArguments
+) -> None:
     """Refuse aids that do not go together or with the architecture, as far as flags alone tell it."""
+    if architecture.head_norm == "batch" and is_sharded(args):
+        raise InputError("--head_norm batch is folded into whole weights; leave it out, or FSDP and DeepSpeed")
     if aids.rdrop_alpha is not None and architecture.architecture != CROSS_ENCODER:
         raise InputError(
             "--rdrop_alpha compares predictions of a cross_encoder; two draws of one text's vector are another loss "

@@ -59,8 +59,9 @@ def build_bi_encoder(flags: PairFlags, setup: PairSetup) -> PairModel:
 
     def save(trainer: StageTrainer) -> None:
         encoder = take_encoder(model, setup.tokenizer, settings["pooling"], setup.max_seq_length)
+        weights = trainer.accelerator.get_state_dict(model)  # all processes take part, for they may hold a part each
         if trainer.args.should_save:
-            save_sentence_encoder(encoder, trainer.args.output_dir)
+            save_sentence_encoder(encoder, trainer.args.output_dir, weights)
 
     return PairModel(
         model=model,

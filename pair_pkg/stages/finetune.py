@@ -81,7 +81,7 @@ def run(argv: Sequence[str] | None, *, replace_other: bool = False) -> dict[str,
 def parse(argv: Sequence[str] | None, place: str = COMMAND_LINE) -> PairFlags:
     """The flags of stage 2. Raises ``InputError``."""
     flags = PairFlags(*parse_arguments(FLAG_TYPES, argv, program=PROGRAM, description=DESCRIPTION, place=place))
-    refuse_misfits(flags.architecture, flags.layers, flags.aids)
+    refuse_misfits(flags.architecture, flags.layers, flags.aids, flags.training)
     return flags
 
 

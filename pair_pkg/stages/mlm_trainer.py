@@ -32,7 +32,8 @@ from pair_pkg.stages.masking import build_masking, training_epochs
 from pair_pkg.stages.mlm_data import MlmData
 from pair_pkg.stages.task_pairs import PROBE, TaskPairs
 from pair_pkg.training.pull import PullToBase
-from pair_pkg.training.run import is_sharded, stock_reason
+from pair_pkg.training.run import stock_reason
+from pair_pkg.training.sharding import is_sharded
 from pair_pkg.training.stopping import StopRule
 from pair_pkg.training.trainer import SideMetrics, StageTrainer
 from pair_pkg.training.warm_rows import WarmRows

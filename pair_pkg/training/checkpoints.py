@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from pair_pkg.errors import InputError, is_disk_full
 from pair_pkg.records import RECORD_NAME, read_record, write_record
 from pair_pkg.training.manifest import find_damage, read_manifest, remove_checkpoint
+from pair_pkg.training.sharding import OWNER, state_owner
 
 logger = logging.getLogger("pair_pkg")
 
@@ -37,9 +38,10 @@ class Opened:
 
 
 def decisive_arguments(args: TrainingArguments) -> dict[str, Any]:
-    """The training arguments that decide on the result, as JSON values."""
+    """The training arguments that decide on the result, as JSON values, and who divides the optimizer's state."""
     values = {**args.to_dict(), "world_size": args.world_size}
-    return {name: values[name] for name in DECISIVE_ARGUMENTS if name in values}
+    owner = state_owner(args)
+    return {name: values[name] for name in DECISIVE_ARGUMENTS if name in values} | ({OWNER: owner} if owner else {})
 
 
 def open_run(

@@ -21,6 +21,7 @@ from pair_pkg.records import read_record
 from pair_pkg.training.checkpoints import rotate_checkpoints
 from pair_pkg.training.manifest import STAGING_NAME, find_damage, read_manifest, seal_checkpoint
 from pair_pkg.training.room import check_room, checkpoint_bytes, megabytes, planned_saves, run_bytes
+from pair_pkg.training.sharding import divide_weights, find_broken_weight, refuse_other_owner, set_up_fsdp, wants_fsdp
 
 
 class DurableTrainer(Trainer):
@@ -43,6 +44,19 @@ class DurableTrainer(Trainer):
         self._at_epoch_end = False  # these were those of the end of its epoch
         self._saved_step: int | None = None
         self._step_numbers: dict[str, float | None] = {}  # gradient norm and learning rate of the last step
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """The library's accelerator, which divides weights where FSDP was asked for. Raises ``InputError``."""
+        super().create_accelerator_and_postprocess()
+        if wants_fsdp(self.args):
+            set_up_fsdp(self.accelerator, self.args)
+            self.is_fsdp_enabled = True
+
+    def _prepare_for_training(self, *args: Any) -> Any:
+        """The library's preparation, of a model that is divided where FSDP was asked for."""
+        if self.is_fsdp_enabled:
+            divide_weights(self.model, self.accelerator)
+        return super()._prepare_for_training(*args)
 
     # ---- saving ----
 
@@ -70,12 +84,12 @@ class DurableTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """The library's save. Raises ``TrainingFailure`` for a weight that broke and that no batch has used since."""
-        for name, weight in self.model.named_parameters():
-            if not torch.isfinite(weight).all():
-                raise TrainingFailure(
-                    f"step {self.state.global_step}: the weights {name} hold NaN or infinity; nothing was saved from "
-                    "this step, the newest checkpoint stands; lower --learning_rate, or --max_grad_norm"
-                )
+        broken = find_broken_weight(self.model)
+        if broken is not None:
+            raise TrainingFailure(
+                f"step {self.state.global_step}: the weights {broken} hold NaN or infinity; nothing was saved from "
+                "this step, the newest checkpoint stands; lower --learning_rate, or --max_grad_norm"
+            )
         super().save_model(output_dir, _internal_call)
 
     def _check_room(self) -> None:
@@ -177,6 +191,9 @@ class DurableTrainer(Trainer):
     def train(self, resume_from_checkpoint: str | None = None, **settings: Any) -> Any:
         """The library's training, from a sealed checkpoint. Raises ``Interrupted`` once what is done is saved."""
         self._resumed_from = resume_from_checkpoint
+        if resume_from_checkpoint is not None:
+            manifest = read_manifest(Path(resume_from_checkpoint))
+            refuse_other_owner(resume_from_checkpoint, (manifest and manifest["identity"]) or {}, self.args)
         try:
             with deferred():
                 return super().train(resume_from_checkpoint=resume_from_checkpoint, **settings)

@@ -1,16 +1,15 @@
 """Training and evaluation as a stage runs them, and what a finished run leaves in its folder."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import parse_flag_from_env
 from transformers import TrainingArguments
 
 from pair_pkg.records import write_json, write_record
 from pair_pkg.training.checkpoints import FINISHED
 from pair_pkg.training.cost import peak_memory
+from pair_pkg.training.sharding import has_divided_weights
 from pair_pkg.training.trainer import StageTrainer
 
 HISTORY_NAME = "log_history.json"
@@ -66,25 +65,9 @@ def stock_reason(args: TrainingArguments) -> str | None:
         return "NEFTune scales its noise by the length of padded rows"
     if args.gradient_checkpointing:
         return "gradient checkpointing recomputes the stock modules"
-    if _has_divided_weights(args):
+    if has_divided_weights(args):
         return "sharded weights are gathered by the stock modules"
     return None
-
-
-def is_sharded(args: TrainingArguments) -> bool:
-    """Whether FSDP or DeepSpeed hold the weights or the optimizer's state, by flag or by ``accelerate launch``."""
-    by_launcher = map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED"))
-    return bool(args.fsdp or args.deepspeed) or any(by_launcher)
-
-
-def _has_divided_weights(args: TrainingArguments) -> bool:
-    """Whether weights are divided over processes, as the flags or ``accelerate launch`` (its variables) say."""
-    if args.fsdp or parse_flag_from_env("ACCELERATE_USE_FSDP"):
-        return True
-    if args.deepspeed:
-        return args.hf_deepspeed_config.is_zero3()
-    with_deepspeed = parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
-    return with_deepspeed and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3"
 
 
 def _eval_metrics(entry: dict[str, Any]) -> dict[str, Any]:

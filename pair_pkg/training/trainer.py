@@ -24,6 +24,7 @@ from pair_pkg.training.durable import DurableTrainer
 from pair_pkg.training.gathering import gather_rows
 from pair_pkg.training.loaders import EpochLoader, skipping_by_arithmetic
 from pair_pkg.training.progress import DescribeLoss, TrainingProgress, plain_loss
+from pair_pkg.training.sharding import has_divided_weights, untied
 from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
@@ -97,7 +98,8 @@ class StageTrainer(DurableTrainer):
         args = self.args
         dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         batch_size = args.per_device_eval_batch_size
-        sampler = EvaluationSampler(dataset.row_tokens(), batch_size, args.process_index, args.world_size)
+        in_step = has_divided_weights(args)
+        sampler = EvaluationSampler(dataset.row_tokens(), batch_size, args.process_index, args.world_size, in_step)
         return self._build_loader(dataset, sampler)
 
     def _build_loader(self, dataset: Any, sampler: TrainSampler | EvaluationSampler) -> DataLoader:
@@ -234,20 +236,13 @@ class StageTrainer(DurableTrainer):
         self.callback_handler.eval_dataloader = dataloader
         precision = self._own_forward() if full_precision else self.accelerator.autocast()
         with self.weights.in_place(), torch.no_grad(), torch.random.fork_rng(), precision:
+            sampler = cast(EvaluationSampler, dataloader.batch_sampler)
             for number, batch in enumerate(dataloader):
-                if (
-                    self.is_in_train
-                    and number < cast(EvaluationSampler, dataloader.batch_sampler).num_shared
-                    and self.is_told_to_stop()
-                ):
+                if self.is_in_train and number < sampler.num_shared and self.is_told_to_stop():
                     raise Interrupted("told to stop in an evaluation; the same command goes on from what is saved")
                 columns = (score_batch or self.score_batch)(model, self._prepare_inputs(batch))
-                scored.append(
-                    {
-                        name: values.float().cpu().numpy() if values.dtype == torch.bfloat16 else values.cpu().numpy()
-                        for name, values in columns.items()
-                    }
-                )
+                if number < sampler.num_own:
+                    scored.append({name: _to_numpy(values) for name, values in columns.items()})
                 self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
         model.train(was_training)
         return gather_rows(scored)
@@ -269,7 +264,8 @@ class StageTrainer(DurableTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The library's files, but for ``training_args.bin``: a pickle, and it holds the Hub token in clear."""
         with self.weights.in_place():
-            super()._save(output_dir, self.weights.state_dict() if state_dict is None else state_dict)
+            gathered = state_dict and untied(state_dict, self.model)
+            super()._save(output_dir, self.weights.state_dict() if gathered is None else gathered)
         Path(output_dir or self.args.output_dir, "training_args.bin").unlink(missing_ok=True)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
@@ -301,6 +297,10 @@ def count_tokens(batch: dict[str, Any]) -> int:
     """Real tokens of a batch; padding does not count."""
     mask = batch.get("attention_mask")
     return batch["input_ids"].numel() if mask is None else int(mask.sum())
+
+
+def _to_numpy(values: Tensor) -> np.ndarray:
+    return (values.float() if values.dtype == torch.bfloat16 else values).cpu().numpy()
 
 
 def _some(rows: np.ndarray) -> str:

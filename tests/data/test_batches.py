@@ -83,3 +83,13 @@ def test_evaluation_takes_every_row_once_longest_first(lengths, batch_size, num_
     in_turn = [batches[turn % num_processes][turn // num_processes] for turn in range(sum(map(len, batches)))]
     seen = [lengths[item.row] for item in chain(*in_turn)]
     assert seen == sorted(lengths, reverse=True)
+
+
+@given(st.integers(1, 80), st.integers(1, 9), st.integers(1, 4))
+def test_processes_in_step_evaluate_equally_often_and_their_own_batches_first(num_rows, batch_size, num_processes):
+    lengths = np.arange(num_rows)
+    for index in range(num_processes):
+        own = list(EvaluationSampler(lengths, batch_size, index, num_processes))
+        in_step = EvaluationSampler(lengths, batch_size, index, num_processes, in_step=True)
+        assert in_step.num_own == len(own) and list(in_step)[: len(own)] == own
+        assert len(list(in_step)) == len(in_step) == -(-num_rows // (batch_size * num_processes))

@@ -1,8 +1,16 @@
 """A small cross-encoder with its trainer, for what is added to plain training."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 from transformers import (
     BertConfig,
@@ -33,6 +41,35 @@ SCHEMES = {
     "binary": LabelScheme("binary", ["different", "same"]),
     "scores": LabelScheme("scores", [], 0.0, 1.0),
 }
+
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def run_forked(tmp_path_factory):
+    """``run_forked(*groups)``: groups of processes that do runs, one after the other; see ``forked.py``."""
+
+    def run(*groups):
+        path = tmp_path_factory.mktemp("groups") / "groups.json"
+        path.write_text(json.dumps(groups))
+        done = subprocess.run(
+            [sys.executable, ROOT / "tests/training/forked.py", path],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True,
+            text=True, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-6000:]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def fsdp_environment():
+    """What ``accelerate launch --config_file recipes/accelerate/fsdp.yaml`` sets for its processes."""
+    words = ["--config_file", str(ROOT / "recipes/accelerate/fsdp.yaml"), "run_mlm.py"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(words))
+    wanted = ("ACCELERATE_", "FSDP_")
+    return {name: value for name, value in prepare_multi_gpu_env(args).items() if name.startswith(wanted)}
 
 
 @pytest.fixture

@@ -1,11 +1,5 @@
 """Batch 8 = 2 x 4 accumulated = 2 processes x 4, for each architecture: losses, norms, weights and perplexity."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -26,7 +20,6 @@ from transformers import (
 from pair_pkg.records import read_json, read_record
 from pair_pkg.stages import adapt
 
-ROOT = Path(__file__).parents[2]
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, pad_token_id=0)
 MODELS = {
     "bert": (BertForMaskedLM, BertConfig, SIZES),
@@ -91,38 +84,39 @@ def test_batch_8_is_4_accumulated_twice(architecture, mlm_words, tmp_path):
     assert_equal_runs(tmp_path / "cut", tmp_path / "whole")
 
 
-def torchrun(words_of_runs, tmp_path):
-    """Several runs of stage 1 one after the other in one pair of processes."""
-    script = tmp_path / "runs.py"
-    script.write_text(
-        "import json, sys\n"
-        "from pair_pkg.stages import adapt\n"
-        "from pair_pkg.processes import process_group_ends\n"
-        "with process_group_ends():\n"
-        "    for words in json.load(open(sys.argv[1])):\n"
-        "        adapt.run(words)\n"
-    )
-    (tmp_path / "runs.json").write_text(json.dumps(words_of_runs))
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    done = subprocess.run(
-        [*launcher, script, tmp_path / "runs.json"],
-        cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+SEVERAL = {"DDP, 2 processes": (2, False), "DDP, 4 processes": (4, False), "FSDP, 2 processes": (2, True),
+           "FSDP, 4 processes": (4, True)}  # fmt: skip
+DIVIDED = [name for name in MODELS if name not in OBJECTIVES]
+
+
+def cases(kind):
+    """The architectures that a kind of processes is tried with: all in two, BERT in four."""
+    processes, is_divided = SEVERAL[kind]
+    return ["bert"] if processes == 4 else DIVIDED if is_divided else list(MODELS)
+
+
+@pytest.fixture(scope="module")
+def several(run_forked, fsdp_environment, mlm_words, tiny_tokenizer, tmp_path_factory):
+    """Folder of the runs: ``whole/bert`` of one process, and one folder for each kind of several."""
+    folder = tmp_path_factory.mktemp("several")
+
+    def run(kind, name, *flags):
+        words = mlm_words(folder / kind / name, f"--model_name_or_path={folder / name}", *SETTINGS)
+        return {"door": "run_mlm.py", "words": [*words, *OBJECTIVES.get(name, []), *flags]}
+
+    for name in MODELS:
+        build_folder(name, folder / name, tiny_tokenizer)
+    groups = [{"processes": 1, "runs": [run("whole", name) for name in MODELS]}]
+    for kind, (processes, is_divided) in SEVERAL.items():
+        flags = [f"--per_device_train_batch_size={8 // processes}", "--per_device_eval_batch_size=3"]
+        runs = [run(kind, name, *flags, "--ddp_backend=gloo") for name in cases(kind)]
+        environment = fsdp_environment if is_divided else {}
+        groups.append({"processes": processes, "environment": environment, "runs": runs})
+    run_forked(*groups)
+    return folder
 
 
 @pytest.mark.slow
-def test_batch_8_is_two_processes_of_4(mlm_words, tiny_tokenizer, tmp_path):
-    """DDP over gloo."""
-    runs = []
-    for name in MODELS:
-        model = build_folder(name, tmp_path / name, tiny_tokenizer)
-        common = [f"--model_name_or_path={model}", *SETTINGS, *OBJECTIVES.get(name, [])]
-        adapt.main(mlm_words(tmp_path / "whole" / name, *common))
-        runs.append(
-            mlm_words(tmp_path / "two" / name, *common, "--per_device_train_batch_size=4", "--ddp_backend=gloo")
-        )
-    torchrun(runs, tmp_path)
-    for name in MODELS:
-        assert_equal_runs(tmp_path / "two" / name, tmp_path / "whole" / name)
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in SEVERAL for name in cases(kind)])
+def test_batch_8_is_that_of_several_processes(several, kind, name):
+    assert_equal_runs(several / kind / name, several / "whole" / name)

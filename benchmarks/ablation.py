@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from transformers import Trainer
 
 from benchmarks.inputs import load_masked_lm, load_tokenizer_for
 from benchmarks.mlm_sides import build_rows, build_store, our_trainer
@@ -22,6 +23,7 @@ from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.modeling import attention, encoder
 from pair_pkg.modeling.layout import Layout, take_rows
 from pair_pkg.modeling.precision import supports_bfloat16
+from pair_pkg.training.trainer import StageTrainer
 
 BATCH_SIZE = 32
 ALL_ON = "ours, all on"
@@ -68,6 +70,9 @@ def variants() -> dict[str, Variant]:
         "torch's dropout": Variant(lambda: patch.object(encoder, "add_dropped", _torch_dropout)),
         "as many rows as there are": Variant(lambda: patch.object(encoder, "dead_rows", lambda *_: 0)),
         "query, key, value apart": Variant(lambda: patch.object(encoder, "_project_together", _project_apart)),
+        "the library's walk over all parameters": Variant(
+            lambda: patch.object(StageTrainer, "floating_point_ops", Trainer.floating_point_ops)
+        ),
     }
     if supports_bfloat16("cpu"):
         found["float32"] = Variant(settings={"bf16": False})

@@ -2,10 +2,11 @@
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
 from sentence_transformers import (
@@ -16,15 +17,17 @@ from sentence_transformers import (
 )
 from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
 from sentence_transformers.sentence_transformer.losses import OnlineContrastiveLoss
-from transformers import AutoModelForSequenceClassification, Trainer
+from transformers import AutoModelForSequenceClassification, PreTrainedTokenizerFast, Trainer
 
 from benchmarks.inputs import minilm_dir, pairs_path, read_pairs
 from benchmarks.mlm_sides import QUIET
 from benchmarks.result import Result, comparison
 from benchmarks.timing import alternate
 from benchmarks.training_laps import BuildTrainer, training_contestant
+from pair_pkg.data.batches import Item
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
+from pair_pkg.data.texts import TextTokens
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
 from pair_pkg.modeling.precision import supports_bfloat16
@@ -49,9 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pairs", help="a file of binary pairs; unset: MQP")
     parser.add_argument("--batch_size", type=int, default=BATCH_SIZE, help="pairs a step, on both sides")
     parser.add_argument("--rounds", type=int, help="rounds of laps; unset: 3 with --quick, else 5")
+    parser.add_argument("--ablation", action="store_true", help="ours with one technique at a time switched off")
 
 
-def run(quick: bool, pairs: str | None = None, batch_size: int = BATCH_SIZE, rounds: int | None = None) -> Result:
+def run(
+    quick: bool,
+    pairs: str | None = None,
+    batch_size: int = BATCH_SIZE,
+    rounds: int | None = None,
+    ablation: bool = False,
+) -> Result:
     path, notes = pairs_path(pairs)
     data, scheme = read_pairs(path)
     whole_batches = len(data) // batch_size * batch_size
@@ -66,7 +76,10 @@ def run(quick: bool, pairs: str | None = None, batch_size: int = BATCH_SIZE, rou
             batch = {"per_device_train_batch_size": batch_size, "max_steps": max_steps, "seed": seed}
             return {"output_dir": work_dir, **batch, **QUIET}
 
-        for title, sides_of in {"cross-encoder": _cross_encoders, "bi-encoder": _bi_encoders}.items():
+        architectures = {"cross-encoder": _cross_encoders, "bi-encoder": _bi_encoders}
+        if ablation:
+            architectures = {"bi-encoder, each technique off": _bi_encoder_ablation}
+        for title, sides_of in architectures.items():
             sides = sides_of(data, scheme, settings)
             contestants = {name: training_contestant(build, batch_size, steps) for name, build in sides.items()}
             laps = alternate(contestants, rounds)
@@ -105,29 +118,91 @@ def _cross_encoders(data: Pairs, scheme: LabelScheme, settings: Settings) -> dic
 
 def _bi_encoders(data: Pairs, scheme: LabelScheme, settings: Settings) -> dict[str, BuildTrainer]:
     """MiniLM with its own pooling and online contrastive loss, on both sides."""
-    tokenizer = load_tokenizer(minilm_dir())
-    rows = PairTexts(data, scheme, tokenizer, MAX_SEQ_LENGTH, flat=True)
+    rows = PairTexts(data, scheme, load_tokenizer(minilm_dir()), MAX_SEQ_LENGTH, flat=True)
     dataset = _as_dataset(data)
-
-    def ours(max_steps: int, seed: int) -> StageTrainer:
-        encoder = load_sentence_encoder(minilm_dir())
-        bind_bi_encoder(encoder.model, encoder.pooling, head=encoder.head)
-        return StageTrainer(
-            model=encoder.model,
-            args=PairTrainingArguments(do_train=True, **settings(max_steps, seed)),
-            train_dataset=rows,
-            processing_class=tokenizer,
-            compute_loss_func=embedding_loss("online_contrastive"),
-            score_batch=partial(score_embedded_pairs, scheme=scheme),
-            row_metrics=partial(cosine_row_metrics, scheme=scheme),
-        )
 
     def peer(bf16: bool, max_steps: int, seed: int) -> SentenceTransformerTrainer:
         model = SentenceTransformer(minilm_dir())
         args = SentenceTransformerTrainingArguments(**_peer_settings(bf16), **settings(max_steps, seed))
         return SentenceTransformerTrainer(model, args, dataset, loss=OnlineContrastiveLoss(model))
 
+    ours = partial(_our_bi_encoder, rows, scheme, settings)
     return {OURS: ours, **_in_both_precisions("SentenceTransformerTrainer", peer)}
+
+
+def _bi_encoder_ablation(data: Pairs, scheme: LabelScheme, settings: Settings) -> dict[str, BuildTrainer]:
+    """Ours, and ours with one technique at a time switched off."""
+    inputs = (data, scheme, load_tokenizer(minilm_dir()), MAX_SEQ_LENGTH)
+    rows = PairTexts(*inputs, flat=True)
+    build = partial(_our_bi_encoder, rows, scheme, settings)
+    sides = {
+        OURS: build,
+        "each text as often as it stands": partial(
+            _our_bi_encoder, RepeatedTexts(*inputs, flat=True), scheme, settings
+        ),
+        "tokenized at every step": partial(_our_bi_encoder, TextsOfAStep(*inputs, flat=True), scheme, settings),
+        "the stock forward, padded": partial(
+            _our_bi_encoder, PairTexts(*inputs, flat=False), scheme, settings, why_stock="a benchmark"
+        ),
+        "attention dropout 0.1": partial(build, attention_dropout=0.1),
+        "the library's walk over all parameters": partial(build, trainer_class=WalkingTrainer),
+    }
+    return sides | ({"float32": partial(build, bf16=False)} if supports_bfloat16("cpu") else {})
+
+
+def _our_bi_encoder(
+    rows: PairTexts,
+    scheme: LabelScheme,
+    settings: Settings,
+    max_steps: int,
+    seed: int,
+    *,
+    trainer_class: type[StageTrainer] = StageTrainer,
+    bf16: bool | None = None,
+    **binding: Any,
+) -> StageTrainer:
+    """Our bi-encoder's trainer, as stage 2 sets it up; ``binding`` goes to ``bind_bi_encoder``."""
+    encoder = load_sentence_encoder(minilm_dir())
+    bind_bi_encoder(encoder.model, encoder.pooling, head=encoder.head, **binding)
+    return trainer_class(
+        model=encoder.model,
+        args=PairTrainingArguments(do_train=True, bf16=bf16, **settings(max_steps, seed)),
+        train_dataset=rows,
+        processing_class=load_tokenizer(minilm_dir()),
+        compute_loss_func=embedding_loss("online_contrastive"),
+        score_batch=partial(score_embedded_pairs, scheme=scheme),
+        row_metrics=partial(cosine_row_metrics, scheme=scheme),
+    )
+
+
+class RepeatedTexts(PairTexts):
+    """Both texts of each pair by themselves, also where a batch has a text twice."""
+
+    def __init__(self, *inputs: Any, **settings: Any):
+        super().__init__(*inputs, **settings)
+        texts = self.sentences.ravel()
+        ids, token_types = self.tokens.take(texts)
+        self.tokens = TextTokens(ids, token_types, self.tokens.lengths[texts], self.tokens.num_truncated)
+        self.sentences = np.arange(len(texts)).reshape(-1, 2)
+
+
+class TextsOfAStep(PairTexts):
+    """The texts of a batch tokenized with it, besides what stands ready."""
+
+    def __init__(self, pairs: Pairs, scheme: LabelScheme, tokenizer: PreTrainedTokenizerFast, *more: Any, **flat: Any):
+        super().__init__(pairs, scheme, tokenizer, *more, **flat)
+        self._pairs, self._tokenizer = pairs, tokenizer
+
+    def build_batch(self, items: Sequence[Item]) -> dict[str, Any]:
+        for side in (self._pairs.sentence1, self._pairs.sentence2):
+            self._tokenizer([side[item.row] for item in items])
+        return super().build_batch(items)
+
+
+class WalkingTrainer(StageTrainer):
+    """Counts the parameters anew at every step, as the library does."""
+
+    floating_point_ops = Trainer.floating_point_ops
 
 
 def _as_dataset(data: Pairs) -> Dataset:

@@ -21,6 +21,8 @@ from benchmarks.training_laps import count_real_tokens, training_contestant
 from pair_pkg.modeling.precision import supports_bfloat16
 
 LENGTHS = (64, 128, 256, 512)
+BATCH_TOKENS, MORE_BATCH_TOKENS = (1024, 2048, 4096), (8192, 16384)
+MEGABYTES, QUICK_MEGABYTES = (1, 10, 100, 1000), (1, 4, 16)
 OURS, PEER = "ours", "stock"
 
 
@@ -36,8 +38,8 @@ def run(
     path, notes = corpus_path(corpus)
     texts = read_texts(path)
     rounds = rounds or (1 if quick else 3)
-    batch_tokens = (1024, 2048, 4096) if quick else (1024, 2048, 4096, 8192, 16384)
-    megabytes = (1, 4, 16) if quick else (1, 10, 100, 1000)
+    batch_tokens = BATCH_TOKENS if quick else (*BATCH_TOKENS, *MORE_BATCH_TOKENS)
+    megabytes = QUICK_MEGABYTES if quick else MEGABYTES
     result = Result(notes=notes)
     with tempfile.TemporaryDirectory() as work_dir:
         race = _Race(texts[:2_000], Path(work_dir), rounds)

@@ -48,15 +48,34 @@ def count_real_tokens(pad_token_id: int) -> Count:
 
 
 def best_batch_size(
-    candidates: Iterable[int], contestant_of: Callable[[int], Contestant]
+    candidates: Iterable[int], contestant_of: Callable[[int], Contestant], largest: int | None = None
 ) -> tuple[int, dict[int, float]]:
-    """The batch size with the most units a second in one lap each, and what all of them reached."""
+    """The batch size with the most units a second in one lap each, and what all of them reached.
+
+    With ``largest``, a best one at an edge of ``candidates`` is not believed: halves or doubles are tried, up to
+    ``largest`` and as far as memory goes, until the best stands inside.
+    """
     rates: dict[int, float] = {}
-    for batch_size in candidates:
+
+    def fits(batch_size: int) -> bool:
         try:
             rates[batch_size] = contestant_of(batch_size)().rate
         except torch.OutOfMemoryError:
+            return False
+        return True
+
+    for batch_size in candidates:
+        if not fits(batch_size):
+            largest = largest and batch_size - 1
             break  # larger ones do not fit either
+    while largest is not None:
+        best = max(rates, key=rates.__getitem__)
+        if best == max(rates) and 2 * best <= largest:
+            largest = largest if fits(2 * best) else best
+        elif best == min(rates) and best > 1:
+            fits(best // 2)
+        else:
+            break
     gc.collect()
     return max(rates, key=rates.__getitem__), rates
 

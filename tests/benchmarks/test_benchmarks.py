@@ -163,6 +163,33 @@ def test_the_best_batch_size_has_the_highest_rate():
     assert best == 16 and tried == rates
 
 
+@pytest.mark.parametrize(
+    ("candidates", "peak", "fit", "largest", "best", "tried"),
+    [
+        ([8, 16, 32], 16, 999, 999, 16, {8, 16, 32}),
+        ([8, 16], 64, 999, 999, 64, {8, 16, 32, 64, 128}),
+        ([8, 16], 2, 999, 999, 2, {1, 2, 4, 8, 16}),
+        ([8, 16], 1, 999, 999, 1, {1, 2, 4, 8, 16}),
+        ([8, 16], 64, 32, 999, 32, {8, 16, 32}),
+        ([8, 16, 32], 64, 16, 999, 16, {8, 16}),
+        ([8, 16], 64, 999, 40, 32, {8, 16, 32}),
+    ],
+)
+def test_a_best_batch_at_an_edge_is_not_believed(monkeypatch, candidates, peak, fit, largest, best, tried):
+    monkeypatch.setattr("gc.collect", int)  # seconds, in a process that holds this suite
+
+    def contestant_of(size):
+        def lap():
+            if size > fit:
+                raise torch.OutOfMemoryError
+            return Lap(1, abs(size - peak) + 1)
+
+        return lap
+
+    found, rates = best_batch_size(candidates, contestant_of, largest)
+    assert found == best and set(rates) == tried
+
+
 def test_batch_sizes_that_do_not_fit_end_the_search():
     def contestant_of(size):
         def lap():
@@ -236,12 +263,6 @@ def test_every_ablation_trains_with_what_it_patches(toy_corpus, tmp_path, monkey
 def test_gpu_without_a_gpu_prints_one_line(capsys):
     assert door.main(["gpu"]) == {}
     assert capsys.readouterr().out == "gpu: no CUDA device here, nothing was measured\n"
-
-
-@pytest.fixture
-def toy_corpus(tmp_path):
-    texts = [f"the {word} washer cleans {word} shirts, and the {word} dryer dries them" for word in "abcdefgh"]
-    return str(write_corpus(texts * 5, tmp_path / "toy.jsonl", megabytes=0.1))
 
 
 @pytest.mark.slow

@@ -2,11 +2,11 @@
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from pair_pkg.interrupts import Interrupted
 # A process that dies closes its connections, and who waits for it is told at once; one that works may work for long.
 PATIENCE = timedelta(days=7)
 GLOO_THREADS_END = 0.1  # seconds in which the interpreter's lock is free for them; they need far less than one
+
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,10 @@ class Processes:
             if len(part):
                 whole[replace(self, index=index).own(num_items, group_size)] = part
         return whole
+
+    def from_main(self, make: Callable[[], Made]) -> Made:
+        """What the main process makes, everywhere; the others wait for it."""
+        return self.gather(make() if self.is_main else None)[0]
 
     def gather(self, value: Any) -> list[Any]:
         """What each process gives, by their order, everywhere. Raises ``Interrupted`` where one of them has died."""

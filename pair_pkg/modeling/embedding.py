@@ -20,6 +20,7 @@ from pair_pkg.modeling.encoder import encode, encode_first_and_last, why_not_fla
 from pair_pkg.modeling.int8 import Int8Linear, quantize_linears
 from pair_pkg.modeling.layout import Layout
 from pair_pkg.modeling.precision import supports_bfloat16
+from pair_pkg.processes import Processes
 
 POOLINGS = ("mean", "cls", "max", "first_last_avg")  # the last: mean of the first and the last layer's outputs
 CHUNK_TEXTS = 2_000  # tokenized while the chunk before is encoded; sorted by length within, and roughly before
@@ -93,6 +94,23 @@ def encode_texts(
             if on_texts is not None:
                 on_texts(len(rows))
     return np.empty((0, 0), dtype=np.float32) if out is None else out
+
+
+def encode_shared(encoder: SentenceEncoder, texts: Sequence[str], processes: Processes, **settings: Any) -> np.ndarray:
+    """``encode_texts`` by several processes, each for a share of the texts; every one gets all vectors, (R, D).
+
+    Whole groups of texts are dealt, so the vectors are those of one process.
+    """
+    if processes.count == 1:
+        return encode_texts(encoder, texts, **settings)
+    rows_of = _rows_by_text(texts)
+    longest_first = sorted(rows_of, key=len, reverse=True)
+    share = [longest_first[number] for number in processes.own(len(rows_of), CHUNK_TEXTS)]
+    vectors = processes.together(encode_texts(encoder, share, **settings), len(rows_of), CHUNK_TEXTS)
+    out = np.empty((len(texts), *vectors.shape[1:]), np.float32)
+    for text, vector in zip(longest_first, vectors):
+        out[rows_of[text]] = vector
+    return out
 
 
 def encode_tokens(

@@ -24,21 +24,24 @@ from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.data.texts import cut_by_tokens, refuse_single_text
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts, hold_in, move_batch
+from pair_pkg.modeling.embedding import SentenceEncoder, encode_shared, hold_in, move_batch
 from pair_pkg.modeling.loading import load_config, load_model, load_tokenizer
 from pair_pkg.modeling.sentence_folder import load_sentence_encoder
 from pair_pkg.pairs.cross_encoder import bind_cross_encoder
 from pair_pkg.pairs.dataset import PairRows
 from pair_pkg.pairs.decision import Decision, load_decision
 from pair_pkg.pairs.loss import own_range, predictions, score_pairs
+from pair_pkg.processes import ALONE, Processes
 from pair_pkg.records import read_record
 
 BATCH_TOKENS = 8192  # of a batch: enough to fill a processor or a small GPU, and tens of megabytes of activations
 SMALLEST_PROBABILITY = 1e-12  # of a mean; keeps its log-odds finite
-CHUNK_PAIRS = 50_000  # tokenized at a time, which bounds the memory; sorted by length within
+# Tokenized at a time, and dealt to a process whole: what is scored together does not depend on their number.
+CHUNK_PAIRS = 4_000
 
 Texts = Sequence[str]
-BareScores = Callable[[Texts, Texts, bool], np.ndarray]  # both sentences, and whether both orders are averaged
+# Of both sentences, whether both orders are averaged, and who shares the work.
+BareScores = Callable[[Texts, Texts, bool, Processes], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -69,18 +72,28 @@ class Scorer:
     symmetric: bool  # whether a cross-encoder averages both orders unless told otherwise
     bare_scores: BareScores
 
-    def score(self, sentence1: Texts, sentence2: Texts, *, symmetric: bool | None = None) -> np.ndarray:
+    def score(
+        self,
+        sentence1: Texts,
+        sentence2: Texts,
+        *,
+        symmetric: bool | None = None,
+        processes: Processes = ALONE,
+    ) -> np.ndarray:
         """The model's own scores, float64, in the order of the pairs: (R,), or logits (R, C) of classes.
 
         Binary labels: a cross-encoder's logit margin, a bi-encoder's cosine. Scores: in the labels' own range. A
         cross-encoder averages both orders of a pair, as it was trained to be scored, unless ``symmetric`` says
-        otherwise; a bi-encoder has one order. Raises ``InputError`` for a bare string, and for lists of two lengths.
+        otherwise; a bi-encoder has one order. Of several ``processes``, which all call this with the same pairs, each
+        scores a share and gets all scores, those of one process. Raises ``InputError`` for a bare string, and for lists
+        of two lengths.
         """
         refuse_single_text(sentence1, "sentence1")
         refuse_single_text(sentence2, "sentence2")
         if len(sentence1) != len(sentence2):
             raise InputError(f"{len(sentence1):,} first sentences and {len(sentence2):,} second; give as many of both")
-        return self.bare_scores(sentence1, sentence2, self.symmetric if symmetric is None else symmetric)
+        both_orders = self.symmetric if symmetric is None else symmetric
+        return self.bare_scores(sentence1, sentence2, both_orders, processes)
 
     def predict(self, sentence1: Texts, sentence2: Texts) -> Verdicts:
         """Scores, calibrated probabilities and verdicts of R pairs, in their order; errors as those of ``score``."""
@@ -142,9 +155,11 @@ def mean_scorer(members: Sequence[Scorer], decision: Decision | None) -> Scorer:
     return Scorer(members[0].scheme, decision, members[0].symmetric, partial(_mean_scores, members))
 
 
-def _mean_scores(members: Sequence[Scorer], sentence1: Texts, sentence2: Texts, symmetric: bool) -> np.ndarray:
+def _mean_scores(
+    members: Sequence[Scorer], sentence1: Texts, sentence2: Texts, symmetric: bool, processes: Processes
+) -> np.ndarray:
     kind = members[0].scheme.kind
-    parts = [member.score(sentence1, sentence2, symmetric=symmetric) for member in members]
+    parts = [member.score(sentence1, sentence2, symmetric=symmetric, processes=processes) for member in members]
     if kind == "scores":
         return np.mean(parts, axis=0)
     mean = np.mean([member.decision.probability(part) for member, part in zip(members, parts)], axis=0)
@@ -162,16 +177,20 @@ def _margins(
     sentence1: Texts,
     sentence2: Texts,
     symmetric: bool,
+    processes: Processes,
 ) -> np.ndarray:
     """A cross-encoder's scores, batches of like length filled by tokens."""
+    characters = np.array([len(one) + len(other) for one, other in zip(sentence1, sentence2)], dtype=np.int64)
+    longest_first = np.argsort(-characters, kind="stable")  # characters foretell tokens
+    share = longest_first[processes.own(len(characters), CHUNK_PAIRS)]
     parts = [np.empty((0, scheme.num_classes) if scheme.kind == "classes" else 0)]
-    for start in range(0, len(sentence1), CHUNK_PAIRS):
-        chunk = slice(start, start + CHUNK_PAIRS)
-        pairs = Pairs(list(sentence1[chunk]), list(sentence2[chunk]), None, [])
+    for start in range(0, len(share), CHUNK_PAIRS):
+        chunk = share[start : start + CHUNK_PAIRS]
+        pairs = Pairs([sentence1[row] for row in chunk], [sentence2[row] for row in chunk], None, [])
         rows = PairRows(pairs, scheme, tokenizer, max_seq_length, flat=flat, with_rows=True, both_orders=symmetric)
         scores = _score_rows(model, scheme, rows, dtype)
         parts.append(scores.reshape(2, len(pairs), *scores.shape[1:]).mean(0) if symmetric else scores)
-    return np.concatenate(parts)
+    return processes.together(np.concatenate(parts), len(characters), CHUNK_PAIRS)[np.argsort(longest_first)]
 
 
 def _score_rows(model: PreTrainedModel, scheme: LabelScheme, rows: PairRows, dtype: torch.dtype) -> np.ndarray:
@@ -189,14 +208,20 @@ def _score_rows(model: PreTrainedModel, scheme: LabelScheme, rows: PairRows, dty
 
 
 def _cosines(
-    encoder: SentenceEncoder, scheme: LabelScheme, dtype: torch.dtype, sentence1: Texts, sentence2: Texts, _: bool
+    encoder: SentenceEncoder,
+    scheme: LabelScheme,
+    dtype: torch.dtype,
+    sentence1: Texts,
+    sentence2: Texts,
+    _: bool,
+    processes: Processes,
 ) -> np.ndarray:
     """A bi-encoder's scores; each distinct text is encoded once."""
     texts = list(dict.fromkeys([*sentence1, *sentence2]))
     if not texts:
         return np.empty(0)
     number = {text: index for index, text in enumerate(texts)}
-    vectors = encode_texts(encoder, texts, batch_tokens=BATCH_TOKENS, dtype=dtype).astype(np.float64)
+    vectors = encode_shared(encoder, texts, processes, batch_tokens=BATCH_TOKENS, dtype=dtype).astype(np.float64)
     first, second = ([number[text] for text in column] for column in (sentence1, sentence2))
     cosines = np.einsum("rd,rd->r", vectors[first], vectors[second])
     return own_range(scheme, cosines) if scheme.kind == "scores" else cosines

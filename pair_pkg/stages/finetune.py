@@ -184,7 +184,8 @@ def _judge(
     decision = stored or decide_by_validation(setup, pair_model, scored[0])
     train, test = data.splits[TRAIN], scored[-1]
     similarities = measure_similarities(flags, setup, train, test.pairs)
-    results = evaluate_test(setup.scheme, decision, train, test, similarities)
+    measure = functools.partial(evaluate_test, setup.scheme, decision, train, test, similarities)
+    results = trainer.args.processes.from_main(measure)
     if decision is not None:
         results["decision"] = dataclasses.asdict(decision)
         results["calibration"] = evaluate_calibration(decision, pair_model.are_cosines, scored)

@@ -19,6 +19,7 @@ from pair_pkg.data.splits import split_by_component
 from pair_pkg.errors import InputError
 from pair_pkg.pairs.decision import Decision, fit_decision, save_decision
 from pair_pkg.pairs.scorer import Scorer, load_scorer, mean_scorer
+from pair_pkg.processes import Processes
 from pair_pkg.records import read_record, write_record
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pair_evaluation import evaluate_test, measure_similarities, pair_metrics, write_worst
@@ -48,7 +49,7 @@ def run_folds(flags: PairFlags, data: PairSplits, run_one: RunOne, *, replace_ot
             announce("", f"== {name} of {len(folds)}")
         fold = augment_graph(splits, flags.pairs.split_seed) if flags.pairs.augment_graph else splits
         runs[name] = run_one(name, folder / name, fold)
-    return _combine(flags, data, folds, runs) if args.should_save else runs[name]
+    return _combine(flags, data, folds, runs)
 
 
 def split_folds(data: PairSplits, num_folds: int, seed: int) -> dict[str, PairSplits]:
@@ -75,27 +76,33 @@ def split_folds(data: PairSplits, num_folds: int, seed: int) -> dict[str, PairSp
 def _combine(
     flags: PairFlags, data: PairSplits, folds: dict[str, PairSplits], runs: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
-    """Score with all members, and write the ensemble's decision, predictions and record; returns its metrics."""
-    folder = Path(flags.training.output_dir)
+    """Score with all members, and write the ensemble's decision, predictions and record; returns its metrics.
+
+    Each process scores a share; the main one writes, and the others go on when it has.
+    """
+    folder, processes = Path(flags.training.output_dir), flags.training.processes
     top, figures = read_record(folder), {name: _figures(run) for name, run in runs.items()}
     if top.get("metrics", {}).get("folds", {}).get("runs") == figures:  # nothing was trained, so nothing has changed
-        write_record(folder, {**top, "status": FINISHED})
+        if processes.is_main:
+            write_record(folder, {**top, "status": FINISHED})
         return top["metrics"]
     members = [load_scorer(str(folder / name), device=flags.training.device) for name in folds]
-    scored = [_score_unseen(members, list(folds.values()))]
+    scored = [_score_unseen(members, list(folds.values()), processes)]
     decision = _decide(flags, data.scheme.kind, scored[0])
     if TEST in data.splits:
         test = data.splits[TEST]
-        scored.append(ScoredPairs(TEST, test, mean_scorer(members, decision).score(test.sentence1, test.sentence2)))
+        ensemble = mean_scorer(members, decision)
+        scored.append(ScoredPairs(TEST, test, ensemble.score(test.sentence1, test.sentence2, processes=processes)))
     train = data.splits[TRAIN]
     similarities = measure_similarities(flags, settle(flags, data), train, scored[-1].pairs)
-    metrics = evaluate_test(data.scheme, decision, train, scored[-1], similarities)
+    measure = functools.partial(evaluate_test, data.scheme, decision, train, scored[-1], similarities)
+    metrics = processes.from_main(measure)
     if decision is not None:
         metrics["decision"] = dataclasses.asdict(decision)
         metrics["calibration"] = evaluate_calibration(decision, False, scored)
     out_of_fold = pair_metrics(data.scheme.kind, decision, scored[0])
     metrics["folds"] = {"runs": figures, "out_of_fold": out_of_fold}
-    _write(folder, data, list(folds), decision, scored[-1], metrics)
+    processes.from_main(lambda: _write(folder, data, list(folds), decision, scored[-1], metrics))
     return metrics
 
 
@@ -104,10 +111,13 @@ def _figures(run: dict[str, Any]) -> dict[str, Any]:
     return {name: run.get(name) for name in ("eval_loss", "test_split", "test")}
 
 
-def _score_unseen(members: list[Scorer], folds: list[PairSplits]) -> ScoredPairs:
+def _score_unseen(members: list[Scorer], folds: list[PairSplits], processes: Processes) -> ScoredPairs:
     """All training and validation pairs, each scored by the member that did not see it."""
     parts = [fold.splits[VALIDATION] for fold in folds]
-    scores = [mean_scorer([member], None).score(part.sentence1, part.sentence2) for member, part in zip(members, parts)]
+    scores = [
+        mean_scorer([member], None).score(part.sentence1, part.sentence2, processes=processes)
+        for member, part in zip(members, parts)
+    ]
     return ScoredPairs(VALIDATION, functools.reduce(Pairs.joined, parts), np.concatenate(scores))
 
 

@@ -8,10 +8,11 @@ from transformers import AutoModel
 
 from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts
+from pair_pkg.modeling.embedding import SentenceEncoder, encode_shared
 from pair_pkg.modeling.loading import load_model
 from pair_pkg.modeling.sentence_folder import is_sentence_folder, load_sentence_encoder
 from pair_pkg.pairs.baselines import Similarity
+from pair_pkg.processes import Processes
 from pair_pkg.stages.arguments.model import ModelArguments
 from pair_pkg.stages.lifecycle import load_named_config
 from pair_pkg.stages.pair_setup import PairSetup
@@ -23,7 +24,7 @@ SAMPLE_SEED = 0
 
 
 def frozen_similarity(
-    model: ModelArguments, setup: PairSetup, train: Pairs, test: Pairs, device: torch.device
+    model: ModelArguments, setup: PairSetup, train: Pairs, test: Pairs, device: torch.device, processes: Processes
 ) -> Similarity:
     """Cosines of all test pairs and of up to ``MAX_TRAIN_PAIRS`` training pairs, drawn with a fixed seed.
 
@@ -35,7 +36,7 @@ def frozen_similarity(
     encoder.model.to(device)
     encoder.head.to(device)
     columns = (sample.sentence1, test.sentence1), (sample.sentence2, test.sentence2)
-    left, right = (encode_texts(encoder, [*of_train, *of_test]) for of_train, of_test in columns)
+    left, right = (encode_shared(encoder, [*of_train, *of_test], processes) for of_train, of_test in columns)
     cosines = np.einsum("nd,nd->n", left, right, dtype=np.float64)
     return Similarity(cosines[: len(sample)], sample.labels, cosines[len(sample) :])
 

@@ -32,14 +32,19 @@ NUM_WORST = 50
 
 
 def measure_similarities(flags: PairFlags, setup: PairSetup, train: Pairs, test: Pairs) -> dict[str, Similarity]:
-    """What the baselines know of the pairs: the overlap of words, and the untrained encoder's cosine."""
+    """What the baselines know of the pairs: the overlap of words, and the untrained encoder's cosine.
+
+    Of several processes each encodes a share; what takes one only, the main one has.
+    """
+    args, similarities = flags.training, {}
     if setup.scheme.kind == CLASSES:
         return {}
-    overlaps = [word_overlaps(pairs.sentence1, pairs.sentence2) for pairs in (train, test)]
-    similarities = {"word_overlap": Similarity(overlaps[0], train.labels, overlaps[1])}
+    if args.processes.is_main:
+        overlaps = [word_overlaps(pairs.sentence1, pairs.sentence2) for pairs in (train, test)]
+        similarities["word_overlap"] = Similarity(overlaps[0], train.labels, overlaps[1])
     if flags.evaluation.frozen_baseline:
-        device = flags.training.device
-        similarities["frozen_encoder"] = frozen_similarity(flags.model, setup, train, test, device)
+        cosines = frozen_similarity(flags.model, setup, train, test, args.device, args.processes)
+        similarities["frozen_encoder"] = cosines
     return similarities
 
 

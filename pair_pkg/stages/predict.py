@@ -3,12 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch.distributed as dist
-
-from pair_pkg.data.pairs import Pairs
 from pair_pkg.errors import InputError
-from pair_pkg.pairs.scorer import Scorer, load_scorer
+from pair_pkg.pairs.scorer import load_scorer
 from pair_pkg.stages.arguments.pairs import PairFlags
 from pair_pkg.stages.pairs_data import load_unlabelled
 from pair_pkg.stages.predictions import PREDICTIONS_NAME, write_predictions
@@ -24,24 +20,10 @@ def predict_only(flags: PairFlags) -> dict[str, Any]:
     scorer = load_scorer(flags.model.model_name_or_path, device=args.device)
     check_output_dir(Path(args.output_dir))
     pairs = load_unlabelled(flags.pairs)
-    scores = score_shared(scorer, pairs, args.process_index, args.world_size)
+    scores = scorer.score(pairs.sentence1, pairs.sentence2, processes=args.processes)
     if args.should_save:
         path = Path(args.output_dir, PREDICTIONS_NAME)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_predictions(path, pairs, scorer.scheme, scores, scorer.decision)
         announce(f"written to {path}: {len(pairs):,} pairs, in the order of the input")
     return {"predicted_pairs": len(pairs)}
-
-
-def score_shared(scorer: Scorer, pairs: Pairs, process_index: int, num_processes: int) -> np.ndarray:
-    """The scores of all pairs, of which each process scores every n-th: (R,), or (R, C) for classes."""
-    share = slice(process_index, None, num_processes)
-    own = scorer.score(pairs.sentence1[share], pairs.sentence2[share])
-    if num_processes == 1:
-        return own
-    parts: list[Any] = [None] * num_processes
-    dist.all_gather_object(parts, own)
-    scores = np.empty((len(pairs), *own.shape[1:]))
-    for index, part in enumerate(parts):
-        scores[index::num_processes] = part
-    return scores

@@ -2,6 +2,7 @@
 
 python -m pair_pkg score --model out/pair pairs.csv --output scored.csv
 python -m pair_pkg score --model out/pair --sentences "How do I repay?" "What is the way to pay back?"
+torchrun --standalone --nproc_per_node 2 -m pair_pkg score --model out/pair pairs.csv --output scored.csv
 """
 
 import logging
@@ -19,6 +20,7 @@ from pair_pkg.errors import InputError, escape_control, one_line
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.pairs.metrics import compute_pair_metrics, format_accuracy
 from pair_pkg.pairs.scorer import Scorer, Verdict, load_scorer
+from pair_pkg.processes import Processes, joined_launch
 from pair_pkg.report.numbers import format_value, metric_title
 from pair_pkg.stages.pair_report import SHOWN_METRICS
 from pair_pkg.stages.predictions import write_predictions, write_rows
@@ -28,19 +30,26 @@ logger = logging.getLogger("pair_pkg")
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Score pairs; returns the verdict of ``--sentences``, or the number of pairs and, where labelled, the metrics."""
+    """Score pairs; returns the verdict of ``--sentences``, or the number of pairs and, where labelled, the metrics.
+
+    Of several processes each scores a share, and the first writes; the others return nothing.
+    """
     set_up_logging()
     options = build_parser().parse_args(argv)
     if bool(options.pairs) == bool(options.sentences):
         raise InputError("pair_pkg score: give files of pairs, or two sentences as --sentences A B")
     if options.output and not options.output.lower().endswith(".csv"):
         raise InputError(f"--output {options.output}: scores are written as csv; let the name end in .csv")
-    scorer = load_scorer(resolve_package(options.model), dtype=torch.bfloat16 if options.bf16 else torch.float32)
-    if options.sentences:
+    with joined_launch() as processes:
+        if not processes.is_main:
+            logger.setLevel(logging.ERROR)
+        scorer = load_scorer(resolve_package(options.model), dtype=torch.bfloat16 if options.bf16 else torch.float32)
+        if options.pairs:
+            return _score_files(scorer, options, processes)
         verdict = scorer.predict_one(*options.sentences)
-        announce(describe_verdict(verdict))
+        if processes.is_main:
+            announce(describe_verdict(verdict))
         return asdict(verdict)
-    return _score_files(scorer, options)
 
 
 def describe_verdict(verdict: Verdict) -> str:
@@ -75,9 +84,11 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def _score_files(scorer: Scorer, options: Namespace) -> dict[str, Any]:
+def _score_files(scorer: Scorer, options: Namespace, processes: Processes) -> dict[str, Any]:
     pairs = _load(scorer, options)
-    scores = scorer.score(pairs.sentence1, pairs.sentence2)
+    scores = scorer.score(pairs.sentence1, pairs.sentence2, processes=processes)
+    if not processes.is_main:
+        return {}
     if options.output:
         Path(options.output).parent.mkdir(parents=True, exist_ok=True)
         write_predictions(options.output, pairs, scorer.scheme, scores, scorer.decision)

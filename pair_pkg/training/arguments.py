@@ -20,6 +20,7 @@ from transformers.training_args import trainer_log_levels
 
 from pair_pkg.errors import InputError, one_line
 from pair_pkg.modeling.precision import choose_precision
+from pair_pkg.processes import Processes
 from pair_pkg.training.flag_help import FlagHelp
 from pair_pkg.training.legacy_flags import translate_legacy
 from pair_pkg.training.settings import Setting, is_recipe, read_bool, read_recipe, read_words, to_words
@@ -238,6 +239,11 @@ class StageTrainingArguments(TrainingArguments):
         refuse_below(self, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
         refuse_below(self, learning_rate=0, seed=0, data_seed=0, dataloader_num_workers=0, neftune_noise_alpha=0)
         get_reporting_integration_callbacks(self.report_to)  # refuses an unknown one, now and not after the data
+
+    @property
+    def processes(self) -> Processes:
+        """This process among those of the run."""
+        return Processes(self.process_index, self.world_size)
 
     def _use_one_gpu(self) -> None:
         """Take one GPU where the library would wrap the model in DataParallel, which cannot split our batches."""

@@ -1,12 +1,17 @@
 """Several processes on one work: each does its share, and the file is that of one process, to the byte."""
 
+import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from pair_pkg.pairs.decision import load_decision, save_decision
+from pair_pkg.records import read_record, write_record
 
 pytestmark = pytest.mark.slow  # processes of their own, which import everything once
 
@@ -17,16 +22,21 @@ TEXTS += ["", "水泵漏水", *TEXTS[3:60:7], "the new filter"]
 # Imports everything once and forks the processes of each launch, as torchrun would start them; a line of JSON each.
 HOST = """
 import importlib, json, os, signal, socket, sys
+import numpy as np
 import torch
 from pair_pkg.errors import run_door
+from pair_pkg.modeling import embedding
+from pair_pkg.pairs import scorer
+from pair_pkg.processes import Processes
 from pair_pkg.search import vector_job
 from pair_pkg.stages import embed, finetune, score
 
 torch.set_num_threads(1)
 
 def become(rank, job):
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(job["count"]))
-    os.environ.update(LOCAL_WORLD_SIZE=str(job["count"]), MASTER_ADDR="localhost", MASTER_PORT=str(job["port"]))
+    rank_of = dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank))
+    count_of = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(job["count"]))
+    os.environ.update(rank_of | count_of, MASTER_ADDR="localhost", MASTER_PORT=str(job["port"]), OMP_NUM_THREADS="1")
     log = os.open(job["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1), os.dup2(log, 2)
     signal.alarm(120)
@@ -54,12 +64,13 @@ for line in sys.stdin:
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in family]), flush=True)
 """
 COUNTED = """
-encode = vector_job.encode_texts
-def counted(encoder, texts, **settings):
-    if texts != [""]:
-        os.write(1, f"encoded {rank} {json.dumps(texts)}\\n".encode())
-    return encode(encoder, texts, **settings)
-vector_job.CHUNK_ROWS, vector_job.encode_texts = 8, counted
+def counted(work, place):
+    def wrapper(*values, **settings):
+        if values[place] != [""]:
+            os.write(1, f"together {rank} {json.dumps(values[place])}\\n".encode())
+        return work(*values, **settings)
+    return wrapper
+vector_job.CHUNK_ROWS, vector_job.encode_texts = 8, counted(vector_job.encode_texts, 1)
 """
 KILLED = """
 save = vector_job.write_beside
@@ -111,11 +122,11 @@ def embed(launch, tiny_bi_encoder, tmp_path):
     return run
 
 
-def encoded(log):
-    """The groups of texts that were encoded, by process."""
+def groups_in(log):
+    """The texts that were encoded together, by process."""
     groups = {0: [], 1: [], 2: []}
     for line in log.splitlines():
-        if line.startswith("encoded "):
+        if line.startswith("together "):
             _, rank, texts = line.split(" ", 2)
             groups[int(rank)].append(json.loads(texts))
     return groups
@@ -128,12 +139,12 @@ def all_of(groups):
 @pytest.mark.parametrize("suffix", ["npy", "jsonl", "parquet"])
 def test_vectors_of_several_processes_are_the_file_of_one(embed, tmp_path, suffix):
     statuses, log, expected = embed(1, f"one.{suffix}")
-    groups = encoded(log)
+    groups = groups_in(log)
     assert statuses == [0] and len(groups[0]) == 12
     statuses, log, shared = embed(3, f"three.{suffix}")
     assert statuses == [0, 0, 0] and shared == expected, log
-    assert all_of(encoded(log)) == all_of(groups)  # what is encoded together decides on the last bits
-    assert [len(part) for part in encoded(log).values()] == [4, 4, 4]
+    assert all_of(groups_in(log)) == all_of(groups)  # what is encoded together decides on the last bits
+    assert [len(part) for part in groups_in(log).values()] == [4, 4, 4]
     assert log.count("three.") == 1  # one process speaks
     records = [json.loads((tmp_path / f"{name}.{suffix}.json").read_text()) for name in ("one", "three")]
     assert records[0] | {"seconds": 0} == records[1] | {"seconds": 0}
@@ -143,15 +154,15 @@ def test_vectors_of_several_processes_are_the_file_of_one(embed, tmp_path, suffi
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_killed_process_ends_all_and_any_number_goes_on(embed, count):
     _, log, expected = embed(1, "one.npy")
-    groups = all_of(encoded(log))
+    groups = all_of(groups_in(log))
     statuses, log, nothing = embed(2, "cut.npy", COUNTED + KILLED)
     assert statuses == [75, -signal.SIGKILL] and nothing is None
     assert "interrupted: another process of this launch ended; the same command goes on" in log
-    done = all_of(encoded(log))
+    done = all_of(groups_in(log))
     statuses, log, shared = embed(count, "cut.npy")
     assert statuses == [0] * count and shared == expected, log
     assert f"going on behind row 0 of 92, with {len(done)} chunks of 8 rows from beyond it" in log
-    assert len(done) > 3 and sorted(done + all_of(encoded(log))) == groups  # none is encoded twice
+    assert len(done) > 3 and sorted(done + all_of(groups_in(log))) == groups  # none is encoded twice
 
 
 def test_a_part_in_the_wrong_place_is_another_file(embed, tmp_path):
@@ -168,3 +179,86 @@ def test_bad_input_is_told_once_by_each_and_nothing_is_left(embed, tmp_path):
     statuses, log, _ = embed(2, "v.npy")
     assert statuses == [2, 2] and log.count("exists, and holds other vectors") == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "texts.txt", "v.npy"]
+
+
+# ---- pairs ----
+
+SCORED = (
+    COUNTED
+    + """
+scorer.CHUNK_PAIRS = embedding.CHUNK_TEXTS = 16
+scorer.Pairs = counted(scorer.Pairs, 0)
+embedding.tokenize_singles = counted(embedding.tokenize_singles, 0)
+"""
+)
+MEASURED = """
+from pair_pkg.stages import pair_evaluation
+pair_evaluation.bootstrap_metrics = counted(pair_evaluation.bootstrap_metrics, 0)
+"""
+DEALT_ONE_BY_ONE = "Processes.own = lambda self, num_items, size: np.arange(num_items)[self.index :: self.count]\n"
+
+
+def write_csv(path, header, rows):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture
+def pairs_path(tmp_path, tiny_pairs):
+    rows = [(one, tiny_pairs[row ^ (row % 3)][1], row % 2) for row, (one, _) in enumerate(tiny_pairs[:90])]
+    return write_csv(tmp_path / "pairs.csv", ("sentence1", "sentence2", "label"), [*rows, ("水泵", "水泵漏水", 1)])
+
+
+@pytest.fixture(params=["cross_encoder", "bi_encoder", "ensemble"])
+def model(request, tiny_cross_encoder, tiny_bi_encoder, tmp_path):
+    """Folder of a finished model of binary labels."""
+    if request.param == "cross_encoder":
+        return tiny_cross_encoder
+    folder, record = tmp_path / "model", read_record(tiny_cross_encoder)
+    if request.param == "bi_encoder":
+        shutil.copytree(tiny_bi_encoder, folder)
+        write_record(folder, record | {"architecture": "bi_encoder"})
+    else:
+        for name in ("fold-1", "fold-2"):
+            shutil.copytree(tiny_cross_encoder, folder / name)
+        write_record(folder, record | {"members": ["fold-1", "fold-2"]})
+    save_decision(load_decision(tiny_cross_encoder), folder)
+    return str(folder)
+
+
+def test_scores_of_several_processes_are_the_file_of_one(launch, model, pairs_path, tmp_path):
+    def score(count, name, code=SCORED):
+        words = ["--model", model, pairs_path, "--output", tmp_path / name]
+        statuses, log = launch(count, "pair_pkg.stages.score", *words, code=code)
+        assert statuses == [0] * count, log
+        return groups_in(log), (tmp_path / name).read_bytes(), log
+
+    groups, expected, _ = score(1, "one.csv")
+    shared, found, log = score(3, "three.csv")
+    assert found == expected and all_of(shared) == all_of(groups)
+    sizes = [sum(map(len, part)) for part in shared.values()]
+    assert max(sizes) <= sum(sizes) / 3 + 2 * 16, "a process did more than its share"
+    assert log.count("three.csv") == log.count("accuracy") == 1  # one process speaks
+    dealt_otherwise, _, _ = score(3, "control.csv", SCORED + DEALT_ONE_BY_ONE)
+    assert all_of(dealt_otherwise) != all_of(groups)
+
+
+@pytest.mark.parametrize("work", [["--do_eval"], ["--do_predict", "--predict_file"]])
+def test_predictions_of_stage_2_are_those_of_one_process(launch, pairs_path, tiny_cross_encoder, tmp_path, work):
+    words = [f"--model_name_or_path={tiny_cross_encoder}", f"--train_file={pairs_path}", "--max_seq_length=24"]
+    words += ["--use_cpu", "--bf16=false", "--per_device_eval_batch_size=8", *work]
+    words += [pairs_path] if work[-1] == "--predict_file" else []
+    for count in (1, 2):
+        out = tmp_path / f"{count}"
+        statuses, log = launch(count, "pair_pkg.stages.finetune", *words, f"--output_dir={out}", code=SCORED + MEASURED)
+        assert statuses == [0] * count, log
+    names = sorted(path.name for path in (tmp_path / "1").iterdir() if path.suffix == ".csv")
+    assert ("test_predictions.csv" if work == ["--do_eval"] else "predictions.csv") in names
+    for name in names:
+        assert (tmp_path / "2" / name).read_bytes() == (tmp_path / "1" / name).read_bytes(), name
+    if work == ["--do_eval"]:
+        one, two = (read_record(tmp_path / name)["metrics"] for name in "12")
+        measured = ("test", "baselines", "intervals", "slices", "decision", "calibration", "eval_accuracy")
+        assert {name: two[name] for name in measured} == {name: one[name] for name in measured}
+        assert not [group for rank, group in groups_in(log).items() if rank and "binary" in group]  # the first measures

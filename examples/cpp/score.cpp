@@ -1,5 +1,6 @@
-// Scores rows of token ids with an export of pair_pkg: a traced model.pt (formats torchscript), or a compiled
-// model_aoti.pt2 (formats aoti and int8). The model.pt2 of the format exported is a program for Python and compilers.
+// Scores rows of token ids with an export of pair_pkg: a traced model.pt (format torchscript), or a compiled
+// model_aoti.pt2 (formats aoti and int8). libtorch cannot run the model.pt2 of the format exported, a program for Python
+// and compilers: aoti is that program, compiled.
 //
 //   python -m pair_pkg export --load EXPORT --ids pairs.csv --output rows.tsv
 //   build/score EXPORT/model.pt rows.tsv
@@ -82,10 +83,17 @@ std::vector<at::Tensor> pad(const Rows& all, std::size_t begin, std::size_t end)
 class Model {
  public:
   explicit Model(const std::string& path) {
-    if (path.size() > 4 && path.substr(path.size() - 4) == ".pt2")
-      package_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
-    else
+    if (path.size() <= 4 || path.substr(path.size() - 4) != ".pt2") {
       traced_ = torch::jit::load(path);
+      return;
+    }
+    try {
+      package_ = std::make_unique<torch::inductor::AOTIModelPackageLoader>(path);
+    } catch (const std::exception&) {
+      throw std::runtime_error(
+          path + ": is no package compiled for this machine; give the model_aoti.pt2 of the formats aoti or int8, made "
+                 "here. The model.pt2 of the format exported runs in Python only");
+    }
   }
 
   at::Tensor operator()(const std::vector<at::Tensor>& inputs) {

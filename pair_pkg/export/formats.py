@@ -62,11 +62,20 @@ def check_formats(names: Sequence[str]) -> list[str]:
 
 def why_not_here(name: str) -> str | None:
     """What a format lacks on this machine, with the cure, or None."""
-    wanted = FORMATS[name]
-    missing = [package for package in wanted.needs if importlib.util.find_spec(package) is None]
-    if missing:
-        return f"needs {', '.join(missing)}; install with: pip install 'pair-pkg[{wanted.extra}]'"
-    return program.why_no_compiler() if wanted.compiles else None
+    reason = _missing_packages(name, FORMATS[name].needs)
+    return reason or (program.why_no_compiler() if FORMATS[name].compiles else None)
+
+
+def why_not_loaded(name: str) -> str | None:
+    """What this machine lacks to run an export of a format, with the cure, or None; machine code needs no compiler."""
+    return _missing_packages(name, () if FORMATS[name].compiles else FORMATS[name].needs)
+
+
+def _missing_packages(name: str, packages: Sequence[str]) -> str | None:
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if not missing:
+        return None
+    return f"needs {', '.join(missing)}; install with: pip install 'pair-pkg[{FORMATS[name].extra}]'"
 
 
 def _build_traced(finished: Finished, folder: Path) -> None:
@@ -77,8 +86,9 @@ def _build_program(finished: Finished, folder: Path) -> None:
     program.save_program(program.capture(finished.graph, finished), folder / PROGRAM)
 
 
-def _build_package(finished: Finished, folder: Path) -> None:
+def _build_package(finished: Finished, folder: Path) -> nn.Module:
     program.compile_program(program.capture(finished.graph, finished), folder / PACKAGE)
+    return finished.graph
 
 
 def _build_int8(finished: Finished, folder: Path) -> nn.Module:

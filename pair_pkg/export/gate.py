@@ -47,12 +47,12 @@ class Comparison:
     changed_verdicts: int | None  # None where there is no decision
     metric: str
     metric_float32: float | None
-    metric_export: float | None
+    metric_export: float | None  # None where one is not finite, or all predictions are equal and are to be ranked
 
     @property
-    def loss(self) -> float:
+    def loss(self) -> float | None:
         """Points (hundredths) of the metric that are lost."""
-        return 100 * (self.metric_float32 - self.metric_export)
+        return None if self.metric_export is None else 100 * (self.metric_float32 - self.metric_export)
 
     def failures(self, exact: bool, tolerance: float) -> list[str]:
         """Why the export must not be used; empty where it may."""
@@ -63,7 +63,9 @@ class Comparison:
             found.append(f"outputs differ by up to {self.largest_difference:.2g}, more than {EXACT:g}")
         if exact and self.changed_verdicts:
             found.append(f"{self.changed_verdicts} of {self.pairs:,} verdicts changed")
-        if not exact and self.loss > tolerance:
+        if not exact and self.loss is None:
+            found.append(f"{self.metric} is undefined, as all predictions of one side are equal")
+        elif not exact and not self.loss <= tolerance:  # NaN is not
             found.append(f"{self.metric} fell by {self.loss:.2f} points, more than --tolerance {tolerance:g}")
         return found
 
@@ -182,17 +184,19 @@ def _metric(
     if rows.labels is None:
         if finished.decision:
             return "agreement", 1.0, float((float32.decided == export.decided).mean())
-        return "rank correlation", 1.0, float(spearmanr(float32.predictions, export.predictions).statistic)
+        constant = min(np.ptp(float32.predictions), np.ptp(export.predictions)) == 0
+        after = None if constant else float(spearmanr(float32.predictions, export.predictions).statistic)
+        return "rank correlation", 1.0, after
     kind, threshold = rows.kind, finished.decision.threshold if finished.decision else None
     name = "spearman" if kind == SCORES else ("accuracy" if finished.decision else "average_precision")
     num = len(rows.labels)
     before, after = (
-        compute_pair_metrics(kind, scored.predictions[:num], rows.labels, threshold)[name]
-        for scored in (float32, export)
+        compute_pair_metrics(kind, scored.predictions[:num], rows.labels, threshold) for scored in (float32, export)
     )
-    if before is None or after is None:
-        raise InputError(f"--validation: {name} is undefined on these pairs (one label only); give pairs of all labels")
-    return name, before, after
+    if before[name] is None:
+        reason = before["undefined"][name]
+        raise InputError(f"--validation: {name} is undefined on these pairs ({reason}); give pairs of several labels")
+    return name, before[name], after[name]
 
 
 def _are_scores(finished: Finished) -> bool:

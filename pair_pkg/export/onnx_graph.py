@@ -1,5 +1,6 @@
 """ONNX: the graph for runtimes without PyTorch, in float32, and with int8 weights and activations."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -54,30 +55,27 @@ def quantize(float32_path: Path, path: Path, large: bool) -> None:
         )
 
 
-def load_session(path: Path, extra_outputs: list[str] | None = None) -> Callable[..., list[np.ndarray]]:
+def load_session(path: Path) -> Callable[..., list[np.ndarray]]:
     """The graph in ONNX Runtime on the CPU, with torch's number of threads: input arrays -> output arrays."""
-    import onnx
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3
-    model: bytes | str = str(path)
-    if extra_outputs is not None:
-        proto = onnx.load(path)
-        proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in extra_outputs)
-        model = proto.SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 
 
 def onnx_norms(path: Path, inputs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    """What each layer normalization gives, in the order of execution; nothing where the weights lie apart."""
+    """What each layer normalization gives, in the order of execution."""
     import onnx
 
-    if len(list(path.parent.glob(f"{path.name}*"))) > 1:
-        return []
-    nodes = onnx.load(path).graph.node
-    outputs = [node.output[0] for node in nodes if node.op_type == "LayerNormalization"]
-    return load_session(path, outputs)(*inputs)[1:]
+    proto = onnx.load(path, load_external_data=False)
+    norms = [node.output[0] for node in proto.graph.node if node.op_type == "LayerNormalization"]
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in norms)
+    # beside the weights that a large graph keeps apart, where the runtime looks for them; it takes no 2 GB from memory
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=path.suffix) as shown:
+        shown.write(proto.SerializeToString())
+        shown.flush()
+        return load_session(Path(shown.name))(*inputs)[1:]

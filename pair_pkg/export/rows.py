@@ -2,17 +2,20 @@
 
 # R rows (pairs of a cross-encoder, texts of a bi-encoder), P pairs, B rows of a batch, T tokens of the longest
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.columns import CROSS_ENCODER
 from pair_pkg.export.source import Finished
 from pair_pkg.modeling.embedding import Padding, padding_of
+
+logger = logging.getLogger("pair_pkg")
 
 NUM_PAIRS = 1000  # at least: an error that one row in 500 shows is then missed once in seven proofs
 BATCH_SIZES = (1, 3, 7, 32, 2, 19)  # by turns: one row, odd numbers, full batches
@@ -47,7 +50,10 @@ def build_proof_rows(
     kind: str | None = None,
     num_pairs: int = NUM_PAIRS,
 ) -> ProofRows:
-    """The given pairs, made ones up to ``num_pairs``, and the shortest and longest texts there can be."""
+    """The given pairs, made ones up to ``num_pairs``, and the shortest and longest texts there can be.
+
+    How many of the given ones are longer than the graph takes is told.
+    """
     tokenizer = standalone_tokenizer(finished.tokenizer, finished.max_seq_length)
     tokenizer.no_padding()
     draw = np.random.default_rng(SEED)
@@ -61,6 +67,8 @@ def build_proof_rows(
         number = {text: row for row, text in enumerate(dict.fromkeys(text for pair in texts for text in pair))}
         rows, members = [*number], np.array([[number[one], number[other]] for one, other in texts])
     encodings = tokenizer.encode_batch(rows)
+    num_given = int(members[: len(pairs)].max(initial=-1)) + 1
+    warn_of_cut(encodings[:num_given], finished.architecture, finished.max_seq_length)
     encoded = [(encoding.ids, encoding.type_ids) for encoding in encodings]
     alone = [np.array([row]) for row in members[-len(extremes) :].ravel()]
     mixed = [np.unique(members[-len(extremes) :])]  # the shortest beside the longest
@@ -81,6 +89,17 @@ def standalone_tokenizer(tokenizer: PreTrainedTokenizerFast, max_seq_length: int
         pad_token=tokenizer.pad_token,
     )
     return standalone
+
+
+def warn_of_cut(encodings: Sequence[Encoding], architecture: str, max_seq_length: int) -> None:
+    """Say how many texts, or pairs of a cross-encoder, were longer than a graph takes."""
+    num_cut = sum(bool(encoding.overflowing) for encoding in encodings)
+    if num_cut:
+        what = "pairs" if architecture == CROSS_ENCODER else "texts"
+        logger.warning(
+            "%d of %d %s are longer than the model's %d tokens; their ends are not read",
+            num_cut, len(encodings), what, max_seq_length,
+        )  # fmt: skip
 
 
 def pad_rows(encoded: Sequence[Encoded], padding: Padding, with_types: bool) -> tuple[np.ndarray, ...]:

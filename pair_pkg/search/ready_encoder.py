@@ -3,6 +3,7 @@
 # R texts, D width of a vector
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,12 @@ import torch
 
 from pair_pkg.data.texts import refuse_single_text
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts, hold_in
+from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder, encode_texts, hold_in
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.modeling.precision import compute_dtype
 from pair_pkg.modeling.sentence_folder import fingerprint_encoder, load_sentence_encoder
+
+logger = logging.getLogger("pair_pkg")
 
 BATCH_TOKENS = 8192  # fits any machine
 
@@ -40,14 +43,14 @@ class ReadyEncoder:
             "normalized": self.encoder.normalized,
         }
 
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
+    def encode(self, texts: Sequence[str], *, audit: EncodingAudit | None = None) -> np.ndarray:
         """Vectors of texts, in their order: (R, D) float32; equal texts are encoded once.
 
-        What a text has beyond the model's ``max_seq_length`` tokens is cut off. Raises ``InputError`` for a bare
-        string.
+        What a text has beyond the model's ``max_seq_length`` tokens is cut off; how many were is added to ``audit``.
+        Raises ``InputError`` for a bare string.
         """
         refuse_single_text(texts, "texts")
-        return encode_texts(self.encoder, texts, batch_tokens=self.batch_tokens, dtype=self.dtype)
+        return encode_texts(self.encoder, texts, batch_tokens=self.batch_tokens, dtype=self.dtype, audit=audit)
 
 
 def load_encoder(
@@ -75,6 +78,15 @@ def load_encoder(
     encoder.head.to(place)
     held = compute_dtype(dtype, place.type)
     return ReadyEncoder(name, fingerprint_encoder(name), hold_in(encoder, held), held, batch_tokens)
+
+
+def warn_of_cut(audit: EncodingAudit, encoder: SentenceEncoder) -> None:
+    """Say how many texts were longer than the model reads."""
+    if audit.truncated:
+        logger.warning(
+            "%d of %d distinct texts are longer than the model's %d tokens; their ends are not in the vectors",
+            audit.truncated, audit.texts, encoder.max_seq_length,
+        )  # fmt: skip
 
 
 def _device(name: str | None) -> torch.device:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from pair_pkg.data.texts import refuse_single_text
 from pair_pkg.errors import InputError
+from pair_pkg.modeling.embedding import EncodingAudit
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.search.answers import Answer, Judge, JudgePairs, find_hits, rerank
 from pair_pkg.search.index_folder import SearchIndex, open_index, read_manifest, refuse_other_model
-from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder, load_encoder
+from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder, load_encoder, warn_of_cut
 from pair_pkg.search.verdicts import PairJudge, cosine_judge
 
 TOP_K, RERANK_TOP_K = 10, 50
@@ -32,13 +33,19 @@ class Searcher:
 
         A hit has ``id``, ``text`` and ``cosine`` (-1 to 1); ``probability`` (0 to 1) and ``same`` where a model
         decides. A cross-encoder is shown the ``rerank_top_k`` nearest texts, at least ``top_k``, and ranks them by
-        its probability. Raises ``InputError`` for a bare string, and for numbers below 1.
+        its probability. How many queries are longer than the model reads is logged. Raises ``InputError`` for a bare
+        string, a query of blanks, and numbers below 1.
         """
         refuse_single_text(queries, "queries")
         if top_k < 1 or rerank_top_k < 1:
             raise InputError("--top_k and --rerank_top_k: give at least 1")
         queries = list(queries)
-        vectors = self.encoder.encode(queries)
+        blank = next((number for number, query in enumerate(queries, start=1) if not query.strip()), None)
+        if blank:
+            raise InputError(f"query {blank} of {len(queries)}: is empty; give words to search for")
+        audit = EncodingAudit()
+        vectors = self.encoder.encode(queries, audit=audit)
+        warn_of_cut(audit, self.encoder.encoder)
         if self.judge_pairs is None:
             return find_hits(self.index, queries, vectors, top_k, self.judge)
         candidates = find_hits(self.index, queries, vectors, max(top_k, rerank_top_k))

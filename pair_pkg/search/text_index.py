@@ -8,10 +8,11 @@ from typing import Any
 from pair_pkg.data.corpus import text_digest
 from pair_pkg.data.texts import refuse_single_text
 from pair_pkg.errors import InputError
+from pair_pkg.modeling.embedding import EncodingAudit
 from pair_pkg.search.faiss_index import INDEX_TYPES
 from pair_pkg.search.index_changes import create_index
 from pair_pkg.search.index_folder import MANIFEST, changing
-from pair_pkg.search.ready_encoder import ReadyEncoder
+from pair_pkg.search.ready_encoder import ReadyEncoder, warn_of_cut
 from pair_pkg.search.text_store import Record
 
 ROW_NUMBERS = "row numbers"
@@ -47,7 +48,9 @@ def index_texts(
         raise InputError("texts: none was given; give one or more")
     if not encoder.encoder.normalized:
         raise InputError(f"{encoder.name}: its vectors are not of length 1; load it with unit_rows=True")
-    vectors = encoder.encode(texts)
+    audit = EncodingAudit()
+    vectors = encoder.encode(texts, audit=audit)
+    warn_of_cut(audit, encoder.encoder)
     facts = index_facts(encoder, ROW_NUMBERS if ids is None else GIVEN_IDS, len(texts))
     with changing(folder):
         return create_index(folder, records, vectors, facts, index_type=index_type)

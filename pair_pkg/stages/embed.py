@@ -87,6 +87,8 @@ def _embed(
         return read_texts(options, paths)
 
     job = plan_job(ready, documents, output)
+    if job.plan.num_empty == job.shape[0]:
+        raise InputError(f"{paths[0]}: no text is left of {job.shape[0]:,}; check the file and --text_column")
     if output.exists() and not options.overwrite:
         finished = read_json(record_path(output)) if record_path(output).is_file() else {}
         if finished.get("identity") != job.identity:

@@ -182,8 +182,8 @@ def _table(measured: dict[str, Measured], proof: Proof) -> str:
                 f"{one.bytes / 1e6:.1f}",
                 *(f"{ms:.1f}" for size in one.latency.values() for ms in (size.export_ms, size.float32_ms)),
                 f"{one.rows_per_second:.0f}",
-                f"{compared.metric} {100 * compared.metric_export:.1f}",
-                f"{compared.loss:+.2f}",
+                compared.metric + (" undefined" if compared.loss is None else f" {100 * compared.metric_export:.1f}"),
+                "" if compared.loss is None else f"{compared.loss:+.2f}",
                 f"{compared.largest_difference:.1e}",
             ]
         )

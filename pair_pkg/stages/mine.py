@@ -7,6 +7,7 @@ trains on. Without: the nearest pairs of texts, for a person or a model to label
 import argparse
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from pair_pkg.columns import LABEL, SENTENCE1, SENTENCE2
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs, load_pairs
 from pair_pkg.errors import InputError
+from pair_pkg.modeling.embedding import EncodingAudit
 from pair_pkg.modeling.loading import resolve_package
 from pair_pkg.search.mining import Encode, Mined, mine_negatives, mine_paraphrases
+from pair_pkg.search.ready_encoder import warn_of_cut
 from pair_pkg.search.verdicts import PairJudge
 from pair_pkg.stages.row_files import refuse_input, refuse_unknown_rows, write_rows
 from pair_pkg.stages.terminal import CommandParser, announce, set_up_logging
@@ -103,17 +106,19 @@ def _mine_negatives(
     options: argparse.Namespace, ready: ReadyEncoder, paths: list[Path], output: Path, pairs: Pairs, scheme: LabelScheme
 ) -> dict[str, Any]:
     judge = PairJudge(resolve_package(options.filter), "--filter") if options.filter else None
+    audit = EncodingAudit()
     mined = mine_negatives(
         pairs,
         positive=1,
         corpus=[document.text for document in read_distinct(options, paths)],
-        encode=_remembering(ready.encode),
+        encode=_remembering(partial(ready.encode, audit=audit)),
         num_negatives=options.num_negatives,
         relative_margin=options.relative_margin,
         range_min=options.range_min,
         rescore=None if judge is None else (lambda left, right: judge(left, right)[0]),
         max_score=None if judge is None else judge.threshold,
     )
+    warn_of_cut(audit, ready.encoder)
     names = scheme.names
     rows = [
         {SENTENCE1: first, SENTENCE2: second, COSINE: None, LABEL: names[int(label)], SOURCE: LABELLED}

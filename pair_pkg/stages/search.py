@@ -45,7 +45,10 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     answer_all = _answering(options)
     if prompted:
         return _converse(options, answer_all)
-    answers = answer_all(list(_queries(options)))
+    queries = list(_queries(options))
+    if not queries:
+        raise InputError("no query is left; give words, a file with --queries, or lines on the standard input")
+    answers = answer_all(queries)
     if output:
         write_beside(output, lambda temporary: temporary.write_text("".join(map(_json_line, answers)), "utf-8"))
         announce(f"{output}: {len(answers):,} answers")
@@ -116,10 +119,12 @@ def _converse(options: argparse.Namespace, answer_all: AnswerAll) -> list[dict[s
         except EOFError:
             announce("")
             return answers
-        if query:
-            found = answer_all([query])
-            _show(options, found)
-            answers += [dataclasses.asdict(answer) for answer in found]
+        if not query:
+            announce("the query is empty; type some words, or Ctrl-D to end")
+            continue
+        found = answer_all([query])
+        _show(options, found)
+        answers += [dataclasses.asdict(answer) for answer in found]
 
 
 def _show(options: argparse.Namespace, answers: Sequence[Answer]) -> None:

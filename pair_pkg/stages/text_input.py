@@ -11,11 +11,10 @@ import numpy as np
 from pair_pkg.data.corpus import CORPUS_SUFFIXES, DOCUMENT_PER, Document, read_documents
 from pair_pkg.data.files import expand_paths
 from pair_pkg.errors import InputError
-from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder
 from pair_pkg.modeling.precision import COMPUTE_DTYPES
 from pair_pkg.processes import Processes
 from pair_pkg.search import ready_encoder
-from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder
+from pair_pkg.search.ready_encoder import BATCH_TOKENS, ReadyEncoder, warn_of_cut
 from pair_pkg.search.vector_job import VectorJob, plan_rows
 from pair_pkg.stages.terminal import progress
 
@@ -139,12 +138,3 @@ def run_job(ready: ReadyEncoder, job: VectorJob, documents: Documents) -> np.nda
         vectors = job.run(documents(), batch_tokens=ready.batch_tokens, dtype=ready.dtype, on_texts=advance)
     warn_of_cut(job.audit, ready.encoder)
     return vectors
-
-
-def warn_of_cut(audit: EncodingAudit, encoder: SentenceEncoder) -> None:
-    """Say how many texts were longer than the model reads."""
-    if audit.truncated:
-        logger.warning(
-            "%d of %d distinct texts are longer than the model's %d tokens; their ends are not in the vectors",
-            audit.truncated, audit.texts, encoder.max_seq_length,
-        )  # fmt: skip

@@ -18,6 +18,7 @@ from transformers import (
     RobertaModel,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
+    XLMRobertaModel,
 )
 
 from pair_pkg.data.labels import LabelScheme
@@ -52,7 +53,9 @@ CLASSIFIERS = {
     "xlm-roberta": XLMRobertaForSequenceClassification,
     "modernbert": ModernBertForSequenceClassification,
 }
-ENCODERS = {"bert": BertModel, "roberta": RobertaModel, "modernbert": ModernBertModel}
+ENCODERS = {
+    "bert": BertModel, "roberta": RobertaModel, "xlm-roberta": XLMRobertaModel, "modernbert": ModernBertModel
+}  # fmt: skip
 
 # head -> labels, outputs, decision
 HEADS = {

@@ -16,8 +16,10 @@ import torch
 from pair_pkg.errors import EXIT_BAD_INPUT, run_door
 from pair_pkg.export import formats, program
 from pair_pkg.export.manifest import load_export
+from pair_pkg.export.source import load_finished
 from pair_pkg.pairs.scorer import load_scorer
-from pair_pkg.stages.exporting import main
+from pair_pkg.records import file_sha256
+from pair_pkg.stages.exporting import main, proof_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -106,6 +108,71 @@ def test_a_changed_byte_is_refused(traced, tmp_path, capfd):
     assert "holds no export.json" in refusal(capfd, "--load", tmp_path)
 
 
+DAMAGES = {
+    "no object": lambda manifest: [],
+    "no format": lambda manifest: without(manifest, "format"),
+    "a format that is a list": lambda manifest: {**manifest, "format": ["torchscript"]},
+    "an unknown format": lambda manifest: {**manifest, "format": "tflite"},
+    "an unknown architecture": lambda manifest: {**manifest, "architecture": "decoder"},
+    "a length that is no number": lambda manifest: {**manifest, "max_seq_length": "40"},
+    "a length of 0": lambda manifest: {**manifest, "max_seq_length": 0},
+    "no labels": lambda manifest: {**manifest, "labels": None},
+    "labels without names": lambda manifest: {**manifest, "labels": without(manifest["labels"], "names")},
+    "a padding without its id": lambda manifest: {**manifest, "padding": without(manifest["padding"], "token_id")},
+    "inputs that are a number": lambda manifest: {**manifest, "inputs": 3},
+    "no files": lambda manifest: {**manifest, "files": {}},
+    "files in a list": lambda manifest: {**manifest, "files": list(manifest["files"])},
+    "files without the graph": lambda manifest: {**manifest, "files": without(manifest["files"], "model.pt")},
+    "files without the tokenizer": lambda manifest: {**manifest, "files": without(manifest["files"], "tokenizer.json")},
+    "a file that is a sha256 only": lambda manifest: with_file(manifest, "model.pt", "0" * 64),
+    "a file without bytes": lambda manifest: with_file(manifest, "model.pt", {"sha256": "0" * 64}),
+    "bytes that are words": lambda manifest: with_file(manifest, "model.pt", {"bytes": "9", "sha256": "0" * 64}),
+}
+
+
+def without(values, name):
+    return {key: value for key, value in values.items() if key != name}
+
+
+def with_file(manifest, name, entry):
+    return {**manifest, "files": {**manifest["files"], name: entry}}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_manifest_is_refused(damage, traced, tmp_path, capfd):
+    manifest = json.loads((traced / "export.json").read_text())
+    (tmp_path / "export.json").write_text(json.dumps(damage(manifest)))
+    for name in manifest["files"]:
+        (tmp_path / name).symlink_to(traced / name)
+    line = refusal(capfd, "--load", tmp_path)
+    assert line == f"error: {tmp_path}/export.json: describes no export of this version; export the model again"
+
+
+def test_a_tokenizer_that_is_none_and_a_runtime_that_is_not_there_are_refused(traced, tmp_path, capfd, monkeypatch):
+    manifest = json.loads((traced / "export.json").read_text())
+    (tmp_path / "model.pt").symlink_to(traced / "model.pt")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    entry = {"bytes": 2, "sha256": file_sha256(tmp_path / "tokenizer.json")}
+    (tmp_path / "export.json").write_text(json.dumps(with_file(manifest, "tokenizer.json", entry)))
+    assert "tokenizer.json: holds no tokenizer (" in refusal(capfd, "--load", tmp_path)
+    shutil.copy(traced / "tokenizer.json", tmp_path)
+    (tmp_path / "model.onnx").symlink_to(traced / "model.pt")
+    files = {"tokenizer.json": manifest["files"]["tokenizer.json"], "model.onnx": manifest["files"]["model.pt"]}
+    (tmp_path / "export.json").write_text(json.dumps({**manifest, "format": "onnx", "files": files}))
+    monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None)
+    assert "needs onnx, onnxscript, onnxruntime; install with:" in refusal(capfd, "--load", tmp_path)
+
+
+def test_texts_beyond_the_length_are_counted(traced, bi_folder, tmp_path, capsys):
+    """By the proof, of the pairs that are given, and by ``--ids``."""
+    rows = ["sentence1,sentence2,label", "a pump,a filter,no", f"{'the pump ' * 60},a pump,yes", "a pump,a valve,no"]
+    (tmp_path / "pairs.csv").write_text("\n".join(rows) + "\n")
+    main(["--load", str(traced), "--ids", str(tmp_path / "pairs.csv"), "--output", str(tmp_path / "rows.tsv")])
+    assert "1 of 3 pairs are longer than the model's 40 tokens; their ends are not read" in capsys.readouterr().err
+    proof_rows(load_finished(bi_folder()), str(tmp_path / "pairs.csv"))
+    assert "1 of 4 texts are longer than the model's 40 tokens" in capsys.readouterr().err
+
+
 def test_bad_words_are_refused(traced, cross_folder, tiny_bert, pairs_path, tmp_path, capfd, monkeypatch):
     model = cross_folder()
     assert "--to tflite: no such format; take one of torchscript" in refusal(capfd, "--model", model, "--to", "tflite")
@@ -133,25 +200,36 @@ def test_a_model_without_a_decision_is_told(cross_folder, pairs_path, tmp_path, 
     assert (decision["temperature"], decision["threshold"]) == (1.0, 0.5)
 
 
-@pytest.mark.slow
-def test_cpp_prints_the_same(traced, bi_folder, pairs_path, tmp_path):
-    """The program of examples/cpp with the traced graph, and with a compiled package of the bi-encoder."""
+@pytest.fixture(scope="module")
+def score_program(tmp_path_factory):
+    """The program of examples/cpp, built."""
     if not shutil.which("cmake") or program.why_no_compiler():
         pytest.skip("no cmake, or no C++ compiler")
-    prefix = torch.utils.cmake_prefix_path
-    run("cmake", "-S", ROOT / "examples/cpp", "-B", tmp_path / "build", f"-DCMAKE_PREFIX_PATH={prefix}")
-    run("cmake", "--build", tmp_path / "build")
-    main(["--model", bi_folder(), "--to", "aoti", "--output", str(tmp_path), "--validation", str(pairs_path)])
-    for folder, model in ((traced, "model.pt"), (tmp_path / "aoti", "model_aoti.pt2")):
-        rows = tmp_path / "rows.tsv"
-        main(["--load", str(folder), "--ids", str(pairs_path), "--output", str(rows)])
-        printed = run(tmp_path / "build/score", folder / model, rows)
+    build = tmp_path_factory.mktemp("build")
+    run("cmake", "-S", ROOT / "examples/cpp", "-B", build, f"-DCMAKE_PREFIX_PATH={torch.utils.cmake_prefix_path}")
+    run("cmake", "--build", build)
+    return build / "score"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["cross", "bi"])
+def test_cpp_prints_the_same(kind, score_program, any_folder, pairs_path, tmp_path):
+    """With the traced graph, and with the compiled package; the uncompiled program is refused."""
+    words = ["--to", "torchscript", "aoti", "exported", "--output", str(tmp_path), "--validation", str(pairs_path)]
+    main(["--model", any_folder(kind), *words])
+    rows = tmp_path / "rows.tsv"
+    for model in (tmp_path / "torchscript/model.pt", tmp_path / "aoti/model_aoti.pt2"):
+        main(["--load", str(model.parent), "--ids", str(pairs_path), "--output", str(rows)])
+        printed = run(score_program, model, rows)
         expected = [line.split("\t")[2].split() for line in rows.read_text().splitlines()[1:]]
         values = np.array([line.split() for line in printed.splitlines()], dtype=float)
         np.testing.assert_allclose(values, np.array(expected, dtype=float), atol=1e-4)
-    changed = rows.read_text().replace("\t", "\t7 ", 2)  # another token type, or value: another output is expected
-    rows.write_text(changed)
-    assert subprocess.run([tmp_path / "build/score", folder / model, rows], capture_output=True).returncode != 0
+    refused = subprocess.run([score_program, tmp_path / "exported/model.pt2", rows], capture_output=True, text=True)
+    assert refused.returncode == 2 and "model.pt2: is no package compiled for this machine" in refused.stderr
+    rows.write_text(
+        rows.read_text().replace("\t", "\t7 ", 2)
+    )  # another token type, or value: another output is expected
+    assert subprocess.run([score_program, model, rows], capture_output=True).returncode != 0
 
 
 @pytest.mark.slow

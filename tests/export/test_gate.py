@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from pair_pkg.errors import ExportFailure, InputError
-from pair_pkg.export import build, torchscript
+from pair_pkg.export import build, program, torchscript
 from pair_pkg.export.build import build_proof, check_target, export_model
 from pair_pkg.export.formats import FORMATS
 from pair_pkg.export.gate import Scored, compare, run_of, score_rows
 from pair_pkg.export.rows import build_proof_rows, standalone_tokenizer
+from pair_pkg.export.source import load_finished
 from tests.export.conftest import LENGTH
 
 
@@ -24,11 +25,22 @@ def damaged(finished, name, change):
     return dataclasses.replace(finished, graph=graph)
 
 
+@pytest.fixture
+def uncompiled(monkeypatch):
+    """A compiler that leaves a graph as it is, in place of the one that takes half a minute."""
+    graphs = {}
+    monkeypatch.setattr(program, "capture", lambda graph, finished: graph)
+    monkeypatch.setattr(program, "compile_program", lambda graph, path: path.touch() or graphs.update({path: graph}))
+    monkeypatch.setattr(program, "load_package", lambda path: graphs[path])
+
+
 LAYER = "model.bert.encoder.layer.1.intermediate.dense.weight"
 
 
-@pytest.mark.parametrize("name", ["torchscript", "exported", "half", "legacy"])
-def test_a_damaged_weight_fails_and_its_layer_is_named(name, tiny_cross, few_rows, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["torchscript", "exported", "aoti", "half", "legacy"])
+def test_a_damaged_weight_fails_and_its_layer_is_named(name, tiny_cross, few_rows, tmp_path, monkeypatch, request):
+    if name == "aoti":
+        request.getfixturevalue("uncompiled")
     wanted = FORMATS[name]
     broken = dataclasses.replace(
         wanted,
@@ -86,6 +98,27 @@ def test_nan_fails_whatever_the_tolerance(tiny_cross, few_rows):
     outputs[7] = np.nan
     compared = compare(tiny_cross, rows, exact, dataclasses.replace(exact, outputs=outputs))
     assert compared.failures(exact=False, tolerance=100) == ["row 7 gives NaN or infinity"]
+
+
+def test_what_the_compiler_moved_is_said(tiny_cross, few_rows, tmp_path, monkeypatch, uncompiled):
+    monkeypatch.setattr(program, "load_package", lambda path: lambda *inputs: tiny_cross.graph(*inputs) + 0.1)
+    with pytest.raises(ExportFailure, match="outputs differ .*; its layers are float32's before they are compiled, so"):
+        export_model(tiny_cross, "aoti", tmp_path, build_proof(tiny_cross, few_rows(tiny_cross)), 0.5)
+
+
+def test_constant_outputs_without_labels_prove_nothing(bi_folder, few_rows):
+    finished = dataclasses.replace(load_finished(bi_folder()), decision=None)
+    rows = few_rows(finished)
+    exact = score_rows(finished, rows, run_of(finished.graph))
+    same = dataclasses.replace(exact, predictions=np.full_like(exact.predictions, 0.3))
+    for compared in (compare(finished, rows, exact, same), compare(finished, rows, same, same)):
+        assert compared.metric_export is None and compared.loss is None
+        assert compared.failures(exact=False, tolerance=100) == [
+            "rank correlation is undefined, as all predictions of one side are equal"
+        ]
+        assert compared.failures(exact=True, tolerance=0) == []  # the outputs themselves are compared
+    undefined = dataclasses.replace(compared, metric_export=float("nan"))
+    assert undefined.failures(exact=False, tolerance=100)
 
 
 def test_the_proof_holds_the_extremes_and_a_thousand_pairs(tiny_cross, tiny_bi, tiny_pairs):

@@ -22,6 +22,7 @@ BI = [
     ("bi", "bert", "mean", True),
     ("bi", "bert", "cls", False),
     ("bi", "roberta", "max", False),
+    ("bi", "xlm-roberta", "mean", False),
     ("bi", "bert", "first_last_avg", False),
     ("bi", "modernbert", "first_last_avg", True),
     ("bi", "modernbert", "mean", False),

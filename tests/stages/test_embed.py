@@ -80,6 +80,13 @@ def test_empty_texts_keep_their_rows_and_are_told(embed, tmp_path, capsys):
     assert "1 texts are empty, the first at" in capsys.readouterr().err
 
 
+def test_blank_lines_only_are_refused(embed, tmp_path):
+    (tmp_path / "t.txt").write_text("\n \n\t\n")
+    with pytest.raises(InputError, match="t.txt: no text is left of 3; check the file and --text_column"):
+        embed(tmp_path / "t.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["t.txt"]
+
+
 def test_texts_beyond_the_model_s_length_are_counted(embed, tmp_path, capsys):
     (tmp_path / "t.txt").write_text("a pump\n" + "the filter " * 200 + "\n")
     assert embed(tmp_path / "t.txt")[0]["truncated"] == 1

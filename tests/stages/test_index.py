@@ -184,6 +184,11 @@ def test_queries_from_files_and_answers_as_json_lines(built, tmp_path, capsys, t
     assert answers[0]["hits"][0]["cosine"] == pytest.approx(1, abs=1e-5)
 
 
+def test_queries_beyond_the_model_s_length_are_counted(built, caplog):
+    main(["search", "--index", built, "the old pump", "the filter " * 200])
+    assert "1 of 2 distinct texts are longer than the model's 128 tokens" in caplog.text
+
+
 def test_lines_of_a_pipe_are_queries(built):
     words = [sys.executable, "-m", "pair_pkg", "search", "--index", built, "--json", "--top_k=1"]
     done = subprocess.run(words, input="a red pump\n\nthe filter\n", capture_output=True, text=True, cwd=ROOT)
@@ -198,11 +203,12 @@ def test_a_terminal_is_asked_until_ctrl_d(built):
     process = subprocess.Popen(words, stdin=follower, stdout=follower, stderr=follower, cwd=ROOT)
     os.close(follower)
     seen = b""
-    for typed in (b"a red pump\n", b"\n", b"the filter\n", b"\x04"):
+    for typed in (b"a red pump\n", b" \n", b"the filter\n", b"\x04"):
         seen += _read_until(leader, b"query> ")
         os.write(leader, typed)
     assert process.wait(timeout=60) == 0
     assert seen.count(b"cosine") == 2 and b"Ctrl-D ends" in seen
+    assert seen.count(b"the query is empty; type some words") == 1
     os.close(leader)
 
 
@@ -216,8 +222,11 @@ def _read_until(descriptor, wanted):
 def test_flags_of_search_that_make_no_sense(built, tmp_path, monkeypatch):
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     (tmp_path / "q.jsonl").write_text('{"text": "the old pump"}\n')
-    queries = str(tmp_path / "q.jsonl")
+    queries, blank = str(tmp_path / "q.jsonl"), str(tmp_path / "blank.txt")
+    (tmp_path / "blank.txt").write_text("\n \n")
     for words, message in (
+        (["query", " "], "query 2 of 2: is empty; give words to search for"),
+        (["--queries", blank], "no query is left; give words, a file with --queries"),
         (["--output", "a.jsonl"], "no queries to answer there; give them as words or with --queries"),
         (["--queries", queries, "--output", queries], "is one of the files that are read; name another"),
         (["query", "--top_k=0"], "give at least 1"),

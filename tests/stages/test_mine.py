@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_stage_2_trains_on_the_file(mine, files, tiny_pairs, tiny_bert, tmp_path
     }
     finetune.main([f"--{name}={value}" for name, value in flags.items()])
     assert f"pairs: train {len(rows)}, validation 10, test 10; labels: binary (no, yes)" in capsys.readouterr().out
+
+
+def test_texts_beyond_the_model_s_length_are_counted(mine, files, tmp_path, capsys):
+    pairs_path, corpus_path, corpus = files
+    with open(corpus_path, "a", encoding="utf-8") as file:
+        file.write("the filter " * 200 + "\n" + "the pump " * 300 + "\n")
+    mine(corpus_path, "--pairs", pairs_path)
+    told = [line for line in capsys.readouterr().err.splitlines() if "longer than the model's 128 tokens" in line]
+    assert len(told) == 1 and re.search(r"\b2 of \d+ distinct texts", told[0])
 
 
 def test_what_a_cross_encoder_calls_the_same_is_no_negative(mine, files, tiny_cross_encoder, tmp_path):

@@ -190,13 +190,13 @@ def _metric(
     kind, threshold = rows.kind, finished.decision.threshold if finished.decision else None
     name = "spearman" if kind == SCORES else ("accuracy" if finished.decision else "average_precision")
     num = len(rows.labels)
-    before, after = (
+    ours, theirs = (
         compute_pair_metrics(kind, scored.predictions[:num], rows.labels, threshold) for scored in (float32, export)
     )
-    if before[name] is None:
-        reason = before["undefined"][name]
+    if ours[name] is None:
+        reason = ours["undefined"][name]
         raise InputError(f"--validation: {name} is undefined on these pairs ({reason}); give pairs of several labels")
-    return name, before[name], after[name]
+    return name, ours[name], theirs[name]
 
 
 def _are_scores(finished: Finished) -> bool:

@@ -94,11 +94,19 @@ class Source:
     def store(self, tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None, quiet: bool) -> TokenStore:
         """The corpus as token ids, from the cache where nothing has changed; ``chinese`` tells Chinese words apart."""
         audit = CorpusAudit()
+        states = self._states()  # looked at before the fingerprint is taken
+
+        def texts() -> Iterator[str]:
+            yield from (document.text for document in self.documents(audit))
+            changed = [path for path, before, now in zip(self.files, states, self._states()) if before != now]
+            if changed:
+                raise InputError(f"{changed[0]}: changed while it was read; run again when nothing writes to it")
+
         store = load_or_build_store(
             self.corpus.token_cache_dir,
             self.fingerprint(),
             tokenizer,
-            lambda: (document.text for document in self.documents(audit)),
+            texts,
             lambda: asdict(audit),
             chinese=chinese,
             overwrite=self.corpus.overwrite_cache,
@@ -107,6 +115,10 @@ class Source:
         accounting = store.accounting
         check_unknown_fraction(accounting["unknown_tokens"], accounting["tokens"], tokenizer.name_or_path)
         return store
+
+    def _states(self) -> list[tuple[int, int, int]]:
+        """What changes when a file is written to or replaced."""
+        return [(state.st_ino, state.st_size, state.st_mtime_ns) for state in (path.stat() for path in self.files)]
 
 
 def training_source(corpus: CorpusArguments, token: str | None, held_out: HeldOutTexts | None = None) -> Source:
@@ -153,6 +165,11 @@ def load_rows(
     """
     corpus = train.corpus
     store = train.store(tokenizer, chinese, quiet)
+    if not store.num_tokens:
+        raise InputError(
+            f"{train.name}: the tokenizer leaves no token of {store.num_documents:,} documents; check --encoding, or "
+            "take a model of the text's language"
+        )
     if validation is None:
         fraction = corpus.validation_split_percentage / 100
         documents, held_out = split_documents(store.num_documents, fraction, seed)

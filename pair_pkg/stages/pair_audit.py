@@ -1,7 +1,7 @@
 """What to know of the pairs before the figures: two labels for one pair, and a test unlike the training."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from pair_pkg.report.spreadsheet import write_sheet
 
 logger = logging.getLogger("pair_pkg")
 
+RARE_FRACTION = 0.05  # of the rows: below it, whoever always says the other label has an accuracy above 95 %
 CONFLICTS_NAME = "conflicts.csv"
 
 
@@ -51,6 +52,20 @@ def find_conflicts(splits: dict[str, Pairs], scheme: LabelScheme) -> list[Confli
             first.place, first.label, other.place, other.label, CONFLICTS_NAME,
         )  # fmt: skip
     return rows
+
+
+def warn_of_imbalance(class_counts: Mapping[str, int]) -> None:
+    """Say which label of the training file is rare, where one is."""
+    rarest = min(class_counts, key=lambda name: class_counts[name], default=None)
+    if rarest is None:
+        return
+    rows = sum(class_counts.values())
+    if class_counts[rarest] < RARE_FRACTION * rows:
+        logger.warning(
+            "only %d of %d rows have the label %r: look at F1 and average precision, not at accuracy, and see "
+            "--class_weights and --decide_by",
+            class_counts[rarest], rows, rarest,
+        )  # fmt: skip
 
 
 def write_conflicts(conflicts: Sequence[Conflict], folder: str) -> None:

@@ -15,7 +15,7 @@ from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
 from pair_pkg.pairs.dataset import tokenize_texts
 from pair_pkg.stages.arguments.pairs import PairArguments
-from pair_pkg.stages.pair_audit import Conflict, compare_train_and_test, find_conflicts
+from pair_pkg.stages.pair_audit import Conflict, compare_train_and_test, find_conflicts, warn_of_imbalance
 
 UNKNOWN_SAMPLE = 2000  # texts, evenly spaced, that the share of unknown tokens is told from: tokenized in a moment
 
@@ -56,6 +56,7 @@ def load_splits(
     leaks = find_leaks(texts)
     refuse_leaks(leaks, arguments.allow_leaks, {name: pairs.places for name, pairs in splits.items()})
     conflicts = find_conflicts(splits, scheme)
+    warn_of_imbalance(accounting[TRAIN]["class_counts"])
     accounting |= {
         "pairs": {name: len(pairs) for name, pairs in splits.items()},
         "leaks": len(leaks),

@@ -1,13 +1,16 @@
-"""Folders of finished runs as the stages leave them, made of drawn scores: nothing is trained."""
+"""Doors as a shell sees them, and folders of finished runs, made of drawn scores: nothing is trained."""
 
 import dataclasses
+import logging
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from pair_pkg.data.labels import LabelScheme
 from pair_pkg.data.pairs import Pairs
+from pair_pkg.errors import EXIT_BAD_INPUT, run_door
 from pair_pkg.pairs.decision import fit_decision, save_decision
 from pair_pkg.records import write_json, write_record
 from pair_pkg.stages.pair_evaluation import evaluate_test, write_worst
@@ -38,6 +41,44 @@ def drawn_scores(scheme, labels, seed):
     if scheme.kind == "classes":
         return np.eye(scheme.num_classes)[labels] * 1.5 + draw.normal(size=(len(labels), scheme.num_classes))
     return (labels * 2 - 1 if scheme.kind == "binary" else labels) + draw.normal(scale=1.2, size=len(labels))
+
+
+@pytest.fixture
+def door(capfd, monkeypatch):
+    """``door(main, words)``: exit status and standard error of a command, with a log handler of its own."""
+
+    def call(main, words):
+        monkeypatch.setattr(logging.getLogger("pair_pkg"), "handlers", [])
+        status = run_door(main, [str(word) for word in words])
+        return status, capfd.readouterr().err
+
+    return call
+
+
+@pytest.fixture
+def refusal(door, tmp_path):
+    """``refusal(main, words)``: the one line of a refused command that left the output folder as it was."""
+    out = tmp_path / "out"
+
+    def call(main, words):
+        before = snapshot(out)
+        status, errors = door(main, words)
+        assert status == EXIT_BAD_INPUT, errors
+        assert "Traceback" not in errors
+        assert snapshot(out) == before
+        lines = [line for line in errors.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, errors
+        assert errors.splitlines()[-1] == lines[0]
+        return lines[0]
+
+    return call
+
+
+def snapshot(folder: Path) -> dict[str, bytes] | None:
+    if not folder.exists():
+        return None
+    files = [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): path.read_bytes() for path in files}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pair_pkg.__main__ import main
 from pair_pkg.records import read_json
 
 PAGE = Path(__file__).parents[2] / "docs/search.md"
+LAUNCHER = "torchrun --standalone --nproc_per_node 8"
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def place(tmp_path, tiny_bi_encoder, tiny_cross_encoder, tiny_documents, tiny_pa
 
 
 def commands():
-    blocks = re.findall(r"```bash\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    """The page's commands; those of several processes as one, since test_shares.py starts the processes."""
+    page = PAGE.read_text(encoding="utf-8").replace(LAUNCHER, "python")
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
 
 
@@ -79,5 +82,5 @@ def test_every_flag_of_the_page_is_a_flag(capsys):
             main([name, "--help"])
         shown += capsys.readouterr().out
     of_stage_2 = {"--architecture", "--train_file", "--validation_file", "--test_file"}
-    named = set(re.findall(r"--\w+", PAGE.read_text(encoding="utf-8"))) - of_stage_2
+    named = set(re.findall(r"--\w+", PAGE.read_text(encoding="utf-8").replace(LAUNCHER, ""))) - of_stage_2
     assert not [flag for flag in named if not re.search(rf"{flag}\b", shown)]

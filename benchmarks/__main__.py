@@ -29,6 +29,10 @@ NAMES = {
     "kills": "runs that are killed at random instants and continued, beside the library's Trainer",
     "signals": "runs that are told to stop at random instants, also by launchers, beside the library's Trainer",
     "fuzz": "every reader on files that atheris made up",
+    "damage": "checkpoints with a damaged file, and the run continued, beside the library's Trainer",
+    "resume": "runs that died behind each step, over a grid of settings, beside the library's Trainer",
+    "faults": "full disks, numbers that are none, changed settings, beside the library's Trainer",
+    "batch_splits": "a batch, its halves accumulated, its halves in two processes, beside the library's Trainer",
     "gpu": "tokens/s, MFU and memory on a GPU",
 }
 

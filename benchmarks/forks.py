@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from transformers import Trainer
+from transformers.trainer_callback import CallbackHandler
 
 from benchmarks import tiny_runs
 from benchmarks.tiny_runs import Run
@@ -165,3 +166,20 @@ def finish(target: Run, place: Path) -> Fork:
     fork = Fork(target, place)
     assert fork.wait() == 0, fork.log()
     return fork
+
+
+def behind_each_save(target: Run, act: Callable[[Path, int], None]) -> Run:
+    """The target, but that ``act(place, step)`` is called when a checkpoint is saved, in the fork only."""
+
+    def run_target(place: Path) -> int:
+        own = CallbackHandler.on_save
+
+        def on_save(handler: CallbackHandler, args: Any, state: Any, control: Any) -> Any:
+            control = own(handler, args, state, control)
+            act(place, state.global_step)
+            return control
+
+        CallbackHandler.on_save = on_save
+        return target(place)
+
+    return run_target

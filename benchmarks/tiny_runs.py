@@ -65,7 +65,8 @@ def stock(work_dir: Path, num_texts: int = NUM_TEXTS, **arguments: Any) -> Run:
         rows = stock_rows(tokenizer, texts)
         torch.manual_seed(1)
         trainer = Trainer(
-            model=AutoModelForMaskedLM.from_pretrained(MODEL),
+            # Its file is float16, and transformers 5 would train in that: AdamW's epsilon is 0 there, all weights NaN.
+            model=AutoModelForMaskedLM.from_pretrained(MODEL, dtype=torch.float32),
             args=TrainingArguments(
                 output_dir=str(place), use_cpu=True, **{**SCHEDULE, **EVALUATION, "disable_tqdm": True, **arguments}
             ),

@@ -22,7 +22,7 @@ DECISIVE_ARGUMENTS = (
     "per_device_train_batch_size", "gradient_accumulation_steps", "world_size", "num_train_epochs", "max_steps",
     "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args",
     "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor",
-    "bf16", "fp16", "seed", "data_seed",
+    "bf16", "fp16", "seed", "data_seed", "neftune_noise_alpha", "optim_target_modules",
 )  # fmt: skip
 RUNNING, FINISHED = "running", "finished"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")

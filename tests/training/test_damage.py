@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.damage import WAYS, damage_file, flip_bit
 from pair_pkg.errors import EXIT_BAD_INPUT, run_door
 from pair_pkg.records import read_json, read_record, write_json, write_record
 from pair_pkg.stages import adapt
@@ -54,37 +55,15 @@ def identity(run):
     return read_record(run)["identity"]
 
 
-def flip(path, bit):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1 << bit
-    path.write_bytes(content)
-
-
-def damage(path, how, others):
-    """Damage a file, and say whether it is another now."""
-    before = path.read_bytes()
-    if how == "missing":
-        path.unlink()
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "halved":
-        path.write_bytes(before[: len(before) // 2])
-    elif how == "flipped":
-        flip(path, bit=len(before) % 8)
-    else:
-        shutil.copy(others[how] / path.name, path)
-    return not path.exists() or path.read_bytes() != before
-
-
 def test_every_file_damaged_in_every_way_is_named_and_passed_over(two_runs, other_files, tmp_path, warnings):
     whole = two_runs[0]
     names = sorted(path.name for path in (whole / "checkpoint-4").iterdir())
     assert {"model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"} < {*names}
     damages = 0
     for name in names:
-        for how in ("missing", "empty", "halved", "flipped", "swapped", "stale"):
+        for how in WAYS:
             run = Path(shutil.copytree(whole, tmp_path / "out"))
-            changed = damage(run / "checkpoint-4" / name, how, other_files)
+            changed = damage_file(run / "checkpoint-4" / name, how, other_files)
             expected = "checkpoint-2" if changed else "checkpoint-4"  # settings are the same in both
             found = newest_checkpoint(run, identity(run))
             assert Path(found).name == expected, f"{name} {how}"
@@ -100,7 +79,7 @@ def test_every_file_damaged_in_every_way_is_named_and_passed_over(two_runs, othe
 def test_without_the_manifest_damage_is_taken(run, other_files, monkeypatch):
     """The control: what is refused above is taken where nothing is verified."""
     monkeypatch.setattr(checkpoints, "find_damage", lambda checkpoint: None)
-    assert damage(run / "checkpoint-4" / "optimizer.pt", "swapped", other_files)
+    assert damage_file(run / "checkpoint-4" / "optimizer.pt", "swapped", other_files)
     assert newest_checkpoint(run, identity(run)).endswith("checkpoint-4")
 
 
@@ -136,7 +115,7 @@ def test_where_none_is_whole_the_run_starts_anew_and_says_so(run, warnings):
 
 
 def test_a_damaged_checkpoint_that_is_named_is_refused(run, two_runs, tiny_bert, tiny_corpus, token_cache, capsys):
-    flip(run / "checkpoint-4" / "model.safetensors", 3)
+    flip_bit(run / "checkpoint-4" / "model.safetensors", 3)
     words = [f"--model_name_or_path={tiny_bert}", f"--train_file={tiny_corpus}", "--use_cpu", "--bf16=false",
              f"--token_cache_dir={token_cache}", f"--output_dir={run}", "--max_seq_length=48", "--seed=1", *SETTINGS,
              f"--resume_from_checkpoint={run / 'checkpoint-4'}"]  # fmt: skip

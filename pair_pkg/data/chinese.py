@@ -21,11 +21,14 @@ class ChineseWords:
     """
 
     def __init__(self, user_words: Iterable[str] = ()):
-        words = sorted(set(user_words))
+        self._user_words = sorted(set(user_words))
         self._jieba = rjieba.Jieba()
-        for word in words:
+        for word in self._user_words:
             self._jieba.add_word(word, None, None)
-        self.fingerprint = fingerprint(["rjieba", version("rjieba"), words])
+        self.fingerprint = fingerprint(["rjieba", version("rjieba"), self._user_words])
+
+    def __reduce__(self) -> tuple:
+        return ChineseWords, (self._user_words,)  # the dictionary is read anew in another process
 
     def cut(self, text: str) -> list[str]:
         """The words of a text, one after the other; all its characters are in one of them."""

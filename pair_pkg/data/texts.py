@@ -5,11 +5,14 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.errors import InputError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast  # seconds of import that a process that cuts texts does not need
 
 CHUNK_TEXTS = 10_000  # tokenized in one call: keeps all cores busy, and memory flat
 
@@ -42,7 +45,7 @@ def refuse_single_text(texts: Sequence[str], name: str) -> None:
         raise InputError(f"{name}: one string where a list of texts belongs; give [{texts[:20]!r}]")
 
 
-def tokenize_singles(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_seq_length: int) -> TextTokens:
+def tokenize_singles(texts: Sequence[str], tokenizer: "PreTrainedTokenizerFast", max_seq_length: int) -> TextTokens:
     """Tokenize texts by themselves, each at most ``max_seq_length`` tokens long with its special tokens.
 
     Token types are the tokenizer's where it gives them, else 0.

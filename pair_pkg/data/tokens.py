@@ -11,9 +11,7 @@ import os
 import shutil
 import tempfile
 from array import array
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -26,6 +24,7 @@ from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.chinese import ChineseWords
+from pair_pkg.data.word_processes import tokenize_chunks
 from pair_pkg.data.words import TokenizedTexts, WordTokenizer
 from pair_pkg.errors import InputError
 from pair_pkg.records import fingerprint, flush, read_json, write_json
@@ -243,20 +242,15 @@ def _rename_unless_built(building: Path, store_dir: Path) -> None:
 def _tokenize(
     texts: Iterable[str], tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None, quiet: bool
 ) -> Iterator[TokenizedTexts]:
-    """The tokens of the texts, a chunk at a time; the next chunk is read while the one before is tokenized."""
-    word_tokenizer = WordTokenizer(_state(tokenizer), chinese)
-    ahead: deque[Future[TokenizedTexts]] = deque()
-    with (
-        tqdm(desc="tokenizing", unit=" characters", unit_scale=True, disable=quiet) as progress,
-        ThreadPoolExecutor(1) as background,
-    ):
-        for chunk in _chunks(texts):
-            ahead.append(background.submit(word_tokenizer.tokenize, chunk))
-            if len(ahead) > 1:
-                yield ahead.popleft().result()
-            progress.update(sum(map(len, chunk)))
-        for last in ahead:
-            yield last.result()
+    """The tokens of the texts, a chunk at a time; chunks are read while those before them are tokenized."""
+    with tqdm(desc="tokenizing", unit=" characters", unit_scale=True, disable=quiet) as progress:
+
+        def read() -> Iterator[list[str]]:
+            for chunk in _chunks(texts):
+                yield chunk
+                progress.update(sum(map(len, chunk)))
+
+        yield from tokenize_chunks(read(), _state(tokenizer), chinese)
 
 
 def _chunks(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -46,13 +46,15 @@ class WordTokenizer:
     """Tokenizes texts word by word, as the tokenizer of this state (its ``to_str``) does text by text.
 
     Truncation and padding are left out. Words keep their ids from call to call, as many as ``MAX_KEPT_CHARACTERS``.
-    With ``chinese``, words begin in Chinese text where it says, not at every character.
+    With ``chinese``, words begin in Chinese text where it says, not at every character. ``cuts_texts`` says whether
+    this tokenizer can be used so; to one that cannot, every text goes as it is.
     """
 
     def __init__(self, state: dict[str, Any], chinese: ChineseWords | None = None):
         self._tokenizer = Tokenizer.from_str(json.dumps({**state, "truncation": None, "padding": None}))
         self._chinese = chinese
         self._cut = choose_cut(state, keep_chinese=chinese is not None)
+        self.cuts_texts = self._cut is not _whole
         self._forget()
 
     def tokenize(self, texts: Sequence[str]) -> TokenizedTexts:

@@ -14,6 +14,7 @@ from huggingface_hub.constants import HF_HOME
 from packaging.requirements import Requirement
 
 from pair_pkg import __version__
+from pair_pkg.data.word_processes import num_cores
 from pair_pkg.modeling.attention import MAX_EXPLICIT_WIDTH, varlen_attn
 from pair_pkg.modeling.precision import processor_flags, processor_name, supports_bfloat16
 from pair_pkg.records import library_versions
@@ -68,7 +69,7 @@ def choices() -> dict[str, str]:
 def advice(output_dir: str) -> Iterator[str]:
     """What would make runs here faster or safer, a line each."""
     yield from _version_advice()
-    cores, threads = _cores(), torch.get_num_threads()
+    cores, threads = num_cores(), torch.get_num_threads()
     if _device() == "cpu" and threads < cores:
         yield f"torch computes with {threads} of {cores} cores; set OMP_NUM_THREADS={cores}, or leave it unset"
     if threads > cores:
@@ -101,7 +102,7 @@ def _hardware() -> dict[str, str]:
         "system": platform.platform(terse=True),
         "processor": processor_name(),
         "features": " ".join(flag for flag in SHOWN_FLAGS if flag in processor_flags()) or "not told by this system",
-        "cores, threads of torch": f"{_cores()}, {torch.get_num_threads()}",
+        "cores, threads of torch": f"{num_cores()}, {torch.get_num_threads()}",
         "memory": f"{_gib(memory.total)}, {_gib(memory.available)} available",
     }
     for number in range(torch.cuda.device_count()):
@@ -162,11 +163,6 @@ def _device() -> str:
 
 def _has_nvidia_driver() -> bool:
     return Path("/proc/driver/nvidia/version").is_file() or shutil.which("nvidia-smi") is not None
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _nearest(path: Path) -> Path:

@@ -76,7 +76,7 @@ class CorpusArguments:
     max_train_samples: int | None = field(default=None, metadata={"help": "rows to train on, for a trial"})
     max_eval_samples: int | None = field(default=None, metadata={"help": "rows to evaluate on, for a trial"})
     preprocessing_num_workers: int | None = field(
-        default=None, metadata={"help": "kept for old command lines: all cores tokenize"}
+        default=None, metadata={"help": "kept for old command lines: the cores decide"}
     )
     overwrite_cache: bool = field(default=False, metadata={"help": "tokenize again what is in the cache"})
     token_cache_dir: str = field(

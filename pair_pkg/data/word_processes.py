@@ -24,8 +24,8 @@ logger = logging.getLogger("pair_pkg")
 Tokenize = Callable[[Sequence[str]], TokenizedTexts]
 
 # 60 MB of MedQuAD (2026-11-28): reading, cleaning and handing out take 1.1 CPU seconds, tokenizing 2.4 in a thread and
-# 3.4 in two processes, each of which has its own words to learn, 0.35 s to start and 160 MB of memory. So two cores gain
-# nothing from processes, and four of them keep one reader busy.
+# 3.4 in two processes, each of which has its own words to learn, 0.35 s to start and 160 MB of memory. So two cores
+# gain nothing from processes, and four of them keep one reader busy.
 CHARACTERS_ALONE = 32_000_000  # of a corpus, before processes are started: fewer are nearly done by then
 MAX_PROCESSES = 4
 SERVE = "import sys; sys.path[:] = {path!r}; from pair_pkg.data.word_processes import serve; serve()"

@@ -46,14 +46,14 @@ def test_the_choices_follow_the_processor(processor):
 
 def test_advice_on_threads_disk_memory_and_permissions(monkeypatch, tmp_path):
     access = os.access
-    monkeypatch.setattr(doctor, "_cores", lambda: 64)
+    monkeypatch.setattr(doctor, "num_cores", lambda: 64)
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**30))
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     lines = "\n".join(doctor.advice(str(tmp_path)))
     assert "of 64 cores; set OMP_NUM_THREADS=64" in lines or torch.cuda.is_available()
     assert "output has 1.0 GiB free" in lines and "models has 1.0 GiB free" in lines
     assert "may not be written" in lines
-    monkeypatch.setattr(doctor, "_cores", lambda: torch.get_num_threads())
+    monkeypatch.setattr(doctor, "num_cores", lambda: torch.get_num_threads())
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda path: Usage(2**40, 0, 2**39))
     monkeypatch.setattr(doctor.os, "access", access)
     lines = "\n".join(doctor.advice(str(tmp_path)))

@@ -56,9 +56,9 @@ def resolve_package(name: str | None) -> str | None:
 def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder or Hub repository. Raises ``InputError`` where there is none or it is empty."""
     refuse_without_tokenizer(name)
-    _load(name, "tokenizer", lambda: check_settings(name, ("config.json", "tokenizer_config.json"), hub))
+    load_or_refuse(name, "tokenizer", lambda: check_settings(name, ("config.json", "tokenizer_config.json"), hub))
     load = lambda: AutoTokenizer.from_pretrained(name, use_fast=True, trust_remote_code=False, **hub)  # noqa: E731
-    tokenizer = _load(name, "tokenizer", load)
+    tokenizer = load_or_refuse(name, "tokenizer", load)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise InputError(f"{name}: {type(tokenizer).__name__} has no fast version; save one as tokenizer.json")
     if len(tokenizer) <= len(tokenizer.all_special_ids):
@@ -72,8 +72,8 @@ def load_tokenizer(name: str, **hub: Any) -> PreTrainedTokenizerFast:
 def load_config(name: str, **hub: Any) -> PreTrainedConfig:
     """The configuration of a folder or Hub repository. Raises ``InputError`` where it is broken or names code."""
     refuse_without_config(name)
-    _load(name, "config.json", lambda: check_settings(name, ("config.json",), hub))
-    return _load(name, "config.json", lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **hub))
+    load_or_refuse(name, "config.json", lambda: check_settings(name, ("config.json",), hub))
+    return load_or_refuse(name, "config.json", lambda: AutoConfig.from_pretrained(name, trust_remote_code=False, **hub))
 
 
 def load_model(
@@ -100,13 +100,37 @@ def load_model(
         trust_remote_code=False,
         **hub,
     )
-    model, info = _load(name, "model", load)
+    model, info = load_or_refuse(name, "model", load)
     _refuse_misfits(name, model, info)
     _judge_missing(name, model, info, head_may_be_new)
     for parameter_name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise InputError(f"{name}: the weights {parameter_name} hold NaN or infinity; take an earlier checkpoint")
     return model
+
+
+def load_or_refuse(name: str, what: str, load: Callable[[], Any]) -> Any:
+    """What a loader of transformers or sentence-transformers gives; its load report is ours to judge.
+
+    Raises ``InputError`` where it fails: one line in place of whatever it raises about the files of ``name``.
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        return load()
+    except InputError:
+        raise
+    except pickle.UnpicklingError as error:  # its own text recommends to switch the protection off
+        raise InputError(
+            f"{name}: the {what} is a damaged pickle, or one that would run code, which is never done; "
+            "fetch it again, or take its safetensors"
+        ) from error
+    except Exception as error:  # only the library's code runs here, and on a broken file it raises anything at all
+        reason = one_line(str(error))[:300]
+        cure = "fetch its files again" if Path(name).exists() else "check the name, or the network and --token"
+        raise InputError(f"{name}: the {what} cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def carry_pooler(model: PreTrainedModel, name: str, **hub: Any) -> bool:
@@ -120,7 +144,7 @@ def carry_pooler(model: PreTrainedModel, name: str, **hub: Any) -> bool:
     load = lambda: AutoModel.from_pretrained(  # noqa: E731
         name, config=model.config, output_loading_info=True, trust_remote_code=False, **hub
     )
-    base, info = _load(name, "model", load)
+    base, info = load_or_refuse(name, "model", load)
     if any("pooler" in key for key in info["missing_keys"]) or getattr(base, "pooler", None) is None:
         return False
     model.base_model.pooler = base.pooler.float().requires_grad_(False)
@@ -232,24 +256,3 @@ def _judge_missing(name: str, model: PreTrainedModel, info: dict[str, Any], head
 def _encoder_prefix(model: PreTrainedModel) -> str:
     """What the names of the encoder's weights begin with; nothing where the model is the bare encoder."""
     return "" if model.base_model is model else f"{model.base_model_prefix}."
-
-
-def _load(name: str, what: str, load: Callable[[], Any]) -> Any:
-    """Run a loader of transformers; its errors about files become one line, its load report is ours to judge."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        return load()
-    except InputError:
-        raise
-    except pickle.UnpicklingError as error:  # its own text recommends to switch the protection off
-        raise InputError(
-            f"{name}: the {what} is a damaged pickle, or one that would run code, which is never done; "
-            "fetch it again, or take its safetensors"
-        ) from error
-    except Exception as error:  # only the library's code runs here, and on a broken file it raises anything at all
-        reason = one_line(str(error))[:300]
-        cure = "fetch its files again" if Path(name).exists() else "check the name, or the network and --token"
-        raise InputError(f"{name}: the {what} cannot be loaded ({type(error).__name__}: {reason}); {cure}") from error
-    finally:
-        transformers_logging.set_verbosity(verbosity)

@@ -17,8 +17,8 @@ from transformers.utils import cached_file
 
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import POOLINGS, SentenceEncoder
-from pair_pkg.modeling.loading import load_config, load_tokenizer
-from pair_pkg.modeling.sources import refuse_without_weights
+from pair_pkg.modeling.loading import load_config, load_or_refuse, load_tokenizer
+from pair_pkg.modeling.sources import read_settings, refuse_without_weights
 from pair_pkg.records import WEIGHT_SUFFIXES, fingerprint_files, read_json
 
 RECORDS = ("run.json", "decision.json", "results.json", "log_history.json", "trainer_state.json")  # no part of a vector
@@ -69,10 +69,11 @@ def load_sentence_encoder(name: str, **hub: Any) -> SentenceEncoder:
     modules = _modules_path(name, hub)
     if modules is None:
         raise InputError(f"{name}: {NO_MODULES}")
-    _read_modules(name, modules)
+    _refuse_named_functions(name, _read_modules(name, modules), hub)
     library = {"cache_folder": hub.get("cache_dir"), "revision": hub.get("revision"), "token": hub.get("token")}
     library["local_files_only"] = Path(name).is_dir()  # else the library asks the Hub for a folder named runs/bi
-    loaded = SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)
+    load = lambda: SentenceTransformer(name, device="cpu", model_kwargs={"dtype": torch.float32}, **library)  # noqa: E731
+    loaded = load_or_refuse(name, "encoder", load)
     return _encoder_of(name, loaded)
 
 
@@ -106,6 +107,18 @@ def _read_modules(name: str, path: str) -> list[dict[str, str]]:
         if place.is_absolute() or ".." in place.parts:
             raise InputError(f"{name}: modules.json names a module outside its folder ({module['path']}); take another")
     return modules
+
+
+def _refuse_named_functions(name: str, modules: list[dict[str, str]], hub: dict[str, Any]) -> None:
+    """Refuse a dense layer whose activation is another's code; the library would leave it out with a warning."""
+    for module in modules:
+        file = str(PurePosixPath(module["path"], "config.json"))
+        path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub) if module["path"] else None
+        function = read_settings(path, f"{name}/{file}").get("activation_function") if path else None
+        if function is not None and not str(function).startswith("torch.nn."):
+            raise InputError(
+                f"{name}/{file}: activation_function {function!r:.80} is code that is not run; take another"
+            )
 
 
 def _modules_path(name: str, hub: dict[str, Any]) -> str | None:

@@ -39,7 +39,7 @@ def check_settings(name: str, files: tuple[str, ...], hub: dict[str, Any]) -> No
         path = cached_file(name, file, _raise_exceptions_for_missing_entries=False, **hub)
         if path is None:
             continue
-        place, settings = f"{name}/{file}", _read_object(path, f"{name}/{file}")
+        place, settings = f"{name}/{file}", read_settings(path, f"{name}/{file}")
         _refuse_code_keys(place, settings)
         if file == "config.json" and "model_type" not in settings:  # as the first BERTs were published
             raise InputError(f'{place}: names no model_type; add one, such as "model_type": "bert"')
@@ -66,13 +66,19 @@ def refuse_without_weights(name: str) -> None:
     for file in SHARD_INDEXES:
         path = Path(name, file)
         if path.is_file():
-            shards = _read_object(path, str(path)).get("weight_map")
-            plain = isinstance(shards, dict) and all(Path(name, str(shard)).name == shard for shard in shards.values())
+            shards = read_settings(path, str(path)).get("weight_map")
+            plain = isinstance(shards, dict) and all(map(_is_plain, shards.values()))
             if not plain:
                 raise InputError(f"{path}: does not name weights in its own folder; give a whole checkpoint")
 
 
-def _read_object(path: str | Path, place: str) -> dict[str, Any]:
+def _is_plain(shard: object) -> bool:
+    """Whether the name of a file leads to no other folder."""
+    return isinstance(shard, str) and shard not in ("", ".", "..") and Path(shard).name == shard
+
+
+def read_settings(path: str | Path, place: str) -> dict[str, Any]:
+    """The JSON object of a checkpoint's file. Raises ``InputError``, which names it ``place``."""
     value = read_json(path, "fetch the file again")
     if not isinstance(value, dict):
         raise InputError(f"{place}: holds a {type(value).__name__}, not an object; fetch the file again")

@@ -3,7 +3,8 @@
 # R rows, D width of a vector, Q queries, K neighbours
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +14,7 @@ import faiss
 import numpy as np
 import psutil
 
-from pair_pkg.errors import InputError
+from pair_pkg.errors import InputError, one_line
 from pair_pkg.search.vector_files import float_blocks
 
 FLAT, HNSW, IVF_PQ = INDEX_TYPES = ("flat", "hnsw", "ivf_pq")
@@ -116,13 +117,61 @@ def save_index(index: faiss.Index, path: Path) -> None:
 
 
 def load_index(path: Path, *, to_change: bool = False) -> faiss.Index:
-    """Read an index whose file was verified; its vectors stay on disk, mapped, unless it is ``to_change``."""
+    """Read an index whose file was verified; its vectors stay on disk, mapped, unless it is ``to_change``.
+
+    Raises ``InputError`` for a file that was made to do harm, and its manifest with it: a length in it may not ask for
+    more memory than the file is long.
+    """
     flags = 0 if to_change else getattr(faiss, "IO_FLAG_MMAP_IFC", 0)  # older releases read it whole
     try:
-        return faiss.read_index(str(path), flags)
-    except RuntimeError as error:
+        with _vectors_within(path.stat().st_size):
+            index = faiss.read_index(str(path), flags)
+    except (RuntimeError, MemoryError) as error:
         what = f"FAISS {faiss.__version__} cannot read it"
-        raise InputError(f"{path}: {what} ({str(error)[:200]}); build the index again") from error
+        raise InputError(f"{path}: {what} ({one_line(str(error))[:200]}); build the index again") from error
+    if not _is_ours(index):
+        raise InputError(f"{path}: is no index of ours, or its parts do not fit each other; build the index again")
+    return index
+
+
+def _is_ours(index: faiss.Index) -> bool:
+    """Whether an index is of a type that is built here, and its parts of one width and number of rows.
+
+    FAISS takes each part's word for it, and would write beyond its memory.
+    """
+    parts, fits = [index], True
+    if isinstance(index, faiss.IndexRefine):
+        coded, flat = faiss.downcast_index(index.base_index), faiss.downcast_index(index.refine_index)
+        if not isinstance(coded, faiss.IndexIVFPQ):
+            return False
+        lists = coded.quantizer
+        fits = (
+            coded.pq.d == lists.d == index.d and lists.ntotal == coded.nlist and coded.code_size == coded.pq.code_size
+        )
+        parts += [coded, flat]
+    elif isinstance(index, faiss.IndexHNSW):
+        flat = faiss.downcast_index(index.storage)
+        parts.append(flat)
+    else:
+        flat = index
+    alike = {(part.d, part.ntotal, part.metric_type) for part in parts}
+    return fits and isinstance(flat, faiss.IndexFlat) and alike == {(index.d, index.ntotal, faiss.METRIC_INNER_PRODUCT)}
+
+
+@contextmanager
+def _vectors_within(num_bytes: int) -> Iterator[None]:
+    """No vector that FAISS reads is longer; releases before 1.14 know no limit."""
+    limits = [getattr(faiss, f"{verb}_deserialization_vector_byte_limit", None) for verb in ("get", "set")]
+    if None in limits:
+        yield
+        return
+    get_limit, set_limit = limits
+    before = get_limit()
+    set_limit(num_bytes)
+    try:
+        yield
+    finally:
+        set_limit(before)
 
 
 def search_rows(

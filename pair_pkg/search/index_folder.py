@@ -18,7 +18,7 @@ from typing import Any
 import faiss
 import numpy as np
 
-from pair_pkg.errors import InputError
+from pair_pkg.errors import InputError, one_line
 from pair_pkg.records import file_sha256, library_versions, read_json, write_json
 from pair_pkg.search.faiss_index import load_index, save_index, search_rows
 from pair_pkg.search.text_store import Record, TextStore
@@ -46,7 +46,11 @@ class SearchIndex:
 
     def search(self, queries: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
         """Cosines (Q, K) and rows (Q, K) of the nearest texts to unit vectors (Q, D); -1 where there are no more."""
-        return search_rows(self.index, queries, top_k, self.removed)
+        try:
+            return search_rows(self.index, queries, top_k, self.removed)
+        except (RuntimeError, MemoryError) as error:  # it was made to do harm, and its manifest with it
+            reason = one_line(str(error))[:200]
+            raise InputError(f"{self.folder}: FAISS cannot search it ({reason}); build the index again") from error
 
     def records(self, rows: np.ndarray) -> list[Record]:
         """Ids and texts of rows that a search found."""

@@ -13,7 +13,7 @@ from huggingface_hub.utils import disable_progress_bars
 from tqdm.auto import tqdm
 from transformers.utils import logging as transformers_logging
 
-from pair_pkg.errors import InputError, one_line
+from pair_pkg.errors import InputError, escape_control, one_line
 from pair_pkg.training.flag_help import FlagHelp
 
 logger = logging.getLogger("pair_pkg")
@@ -46,6 +46,17 @@ class CommandParser(argparse.ArgumentParser):
         raise InputError(f"{self.prog}: {one_line(message)}; --help lists all flags")
 
 
+class _Plain(logging.Formatter):
+    """Lines of the log, in which a label or a file's name cannot steer a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _without_controls(super().format(record))
+
+
+def _without_controls(lines: str) -> str:
+    return "\n".join(map(escape_control, lines.split("\n")))
+
+
 class _SetLogLevel(argparse.Action):
     """Sets the level at once: it is no setting of a command."""
 
@@ -54,9 +65,9 @@ class _SetLogLevel(argparse.Action):
 
 
 def announce(*lines: str) -> None:
-    """Print lines at once, also into a pipe."""
+    """Print lines at once, also into a pipe; on a terminal, without what would steer it."""
     for line in lines:
-        print(line, flush=True)
+        print(_without_controls(line) if sys.stdout.isatty() else line, flush=True)
 
 
 @contextmanager
@@ -105,6 +116,6 @@ def set_up_logging(level: int = logging.INFO) -> None:
     logger.setLevel(level)
     if not logger.handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setFormatter(_Plain("%(message)s"))
         logger.addHandler(handler)
     logger.propagate = False

@@ -2,20 +2,37 @@
 
 import gzip
 import json
+import logging
 import os
 import pickle
+import random
+import re
 import resource
 import shutil
+import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 
+import faiss
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
+from sentence_transformers.util import import_from_string
+from transformers import AutoConfig, AutoModel, dynamic_module_utils
 
 from pair_pkg.__main__ import main as command
+from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import EXIT_BAD_INPUT, run_door
 from pair_pkg.records import file_sha256, fingerprint, read_json, read_record, write_json, write_record
+from pair_pkg.report.card import build_card
+from pair_pkg.search import faiss_index
+from pair_pkg.search.index_changes import create_index
+from pair_pkg.search.index_folder import open_index
+from pair_pkg.search.text_store import Record
 from pair_pkg.stages import adapt
+from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.training.checkpoints import RUNNING
 from pair_pkg.training.manifest import MANIFEST_NAME
 
@@ -76,7 +93,9 @@ def test_a_pickle_in_a_checkpoint_is_not_run(cut, mlm_words, tmp_path, capfd, na
     assert not marker.exists()
     if form == "raw":
         pickle.loads((checkpoint / name).read_bytes())  # the trap does work
-        assert marker.exists()
+    else:
+        torch.load(checkpoint / name, weights_only=False)
+    assert marker.exists()
 
 
 def reseal(checkpoint, **changed):
@@ -140,6 +159,151 @@ def test_broken_modules_are_refused(encoder, embed, content):
     embed("modules.json")
 
 
+@pytest.mark.parametrize("form", ["raw", "zip"])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_a_pickle_in_a_module_of_an_encoder_is_not_run(encoder, embed, tmp_path, form):
+    marker = tmp_path / "marker"
+    path = add_dense(encoder, "torch.nn.modules.activation.Tanh") / "pytorch_model.bin"
+    if form == "raw":
+        path.write_bytes(pickle.dumps(RunsCode(marker)))
+    else:
+        torch.save({"linear.weight": RunsCode(marker)}, path)
+    embed("one that would run code, which is never done")
+    assert not marker.exists()
+    with suppress(RuntimeError):  # the trap does work
+        torch.load(path, weights_only=False)
+    assert marker.exists()
+
+
+def test_a_function_that_an_encoder_names_is_not_imported(encoder, embed, tmp_path, monkeypatch):
+    marker = write_evil(tmp_path / "evil.py", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = add_dense(encoder, "evil.Evil")
+    embed("activation_function 'evil.Evil' is code that is not run")
+    assert not marker.exists()
+    import_from_string(read_json(folder / "config.json")["activation_function"])  # the trap does work
+    assert marker.exists()
+
+
+def add_dense(encoder, function):
+    """A dense layer behind the encoder's modules, without weights."""
+    folder = encoder / "9_Dense"
+    folder.mkdir()
+    settings = {"in_features": 128, "out_features": 8, "bias": False, "activation_function": function}
+    write_json(folder / "config.json", settings)
+    kind = "sentence_transformers.models.Dense"
+    module = {"idx": 9, "name": "9", "path": "9_Dense", "type": kind}
+    write_json(encoder / "modules.json", [*read_json(encoder / "modules.json"), module])
+    return folder
+
+
+def write_evil(path, folder):
+    """A module that makes a folder when it is imported; gives that folder."""
+    marker = folder / "marker"
+    path.write_text(
+        f"import os\nfrom transformers import BertConfig\n\nos.mkdir({str(marker)!r})\n\n\n"
+        "class Evil(BertConfig):\n    pass\n"
+    )
+    return marker
+
+
+# A checkpoint to begin from.
+
+CODE_KEYS = {
+    "auto_map": {"auto_map": {"AutoConfig": "evil.Evil"}},
+    "nested": {"text_config": {"auto_map": {"AutoConfig": "evil.Evil"}}},
+    "kernels": {"_attn_implementation": "someone/kernels"},
+    "kernels within": {"_experts_implementation_internal": "someone/kernels"},
+}
+
+
+@pytest.fixture
+def checkpoint(tiny_bert, tmp_path):
+    return Path(shutil.copytree(tiny_bert, tmp_path / "model"))
+
+
+@pytest.mark.parametrize("keys", CODE_KEYS.values(), ids=CODE_KEYS)
+@pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
+def test_code_that_a_config_names_is_not_run(checkpoint, mlm_words, tmp_path, capfd, monkeypatch, file, keys):
+    marker = write_evil(checkpoint / "evil.py", tmp_path)
+    write_json(checkpoint / file, {**read_json(checkpoint / file), **keys})
+    words = mlm_words(tmp_path / "out", f"--model_name_or_path={checkpoint}")
+    assert_refused(capfd, run_door(adapt.main, words), f"{checkpoint}/{file}", "names code", "never run")
+    assert not marker.exists()
+    if file == "config.json" and "auto_map" in keys:
+        monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(tmp_path / "modules"))
+        AutoConfig.from_pretrained(checkpoint, trust_remote_code=True)  # the trap does work
+        assert marker.exists()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+@pytest.mark.parametrize("shard", ["../other/model.safetensors", "ABSOLUTE", "part/model.safetensors", ".."])
+def test_shards_elsewhere_are_not_read(checkpoint, mlm_words, tmp_path, capfd, kind, shard):
+    other = tmp_path / "other"
+    other.mkdir()
+    (checkpoint / "model.safetensors").rename(other / "model.safetensors")
+    shard = shard.replace("ABSOLUTE", str(other / "model.safetensors"))
+    names = load_file(other / "model.safetensors")
+    name = "model.safetensors.index.json" if kind == "safetensors" else "pytorch_model.bin.index.json"
+    write_json(checkpoint / name, {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(names, shard)})
+    words = mlm_words(tmp_path / "out", f"--model_name_or_path={checkpoint}")
+    assert_refused(capfd, run_door(adapt.main, words), name, "does not name weights in its own folder")
+    if kind == "safetensors" and "other" in shard:
+        AutoModel.from_pretrained(checkpoint)  # the trap does work: the library reads what lies elsewhere
+
+
+# An index whose manifest was made to fit; a file that does not fit its manifest is refused: ``test_index_folder``.
+
+
+@pytest.fixture(params=["flat", "hnsw", "ivf_pq"])
+def index(request, tmp_path, monkeypatch):
+    """The file of an index, for ``search_sealed``."""
+    monkeypatch.setattr(faiss_index, "MIN_IVF_PQ_ROWS", 0)
+    rows = 300 if request.param == "ivf_pq" else 40
+    vectors = np.random.default_rng(0).standard_normal((rows, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    facts = {"model": {"name": "m", "fingerprint": "abc"}, "ids": "row numbers", "next_row_number": rows}
+    records = [Record(str(row), f"text {row}") for row in range(rows)]
+    (tmp_path / "index").mkdir()
+    create_index(tmp_path / "index", records, vectors, facts, index_type=request.param)
+    return tmp_path / "index/g000001.index.faiss"
+
+
+def search_sealed(path, content):
+    """The exit status of a child that opens and searches an index with this content."""
+    path.write_bytes(content)
+    manifest = read_json(path.with_name("manifest.json"))
+    manifest["files"]["index"] |= {"bytes": len(content), "sha256": file_sha256(path)}
+    write_json(path.with_name("manifest.json"), manifest)
+    child = os.fork()
+    if child == 0:
+        status = 70
+        try:
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)
+            faiss.omp_set_num_threads(1)
+            status = run_door(lambda _: open_index(path.parent).search(np.eye(8, dtype=np.float32), 5), [])
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_an_index_that_was_made_to_do_harm_is_survived(index):
+    """Refused in one line, or searched; no crash, no hang, no memory that the file does not have."""
+    whole, draw = index.read_bytes(), random.Random(3)
+    assert search_sealed(index, whole) == 0
+    crafted = [whole[:37] + (255 << 24).to_bytes(8, "little") + whole[45:]]  # a vector of 34 GB, in a graph
+    if b"IwPQ" in whole:  # parts of another width, which FAISS alone writes beyond its memory for
+        crafted.append(whole.replace(b"IwPQ" + bytes([8, 0, 0, 0]), b"IwPQ" + bytes(4)))
+    for content in crafted:
+        assert search_sealed(index, content) == EXIT_BAD_INPUT
+    for _ in range(12):
+        place = draw.randrange(200 if draw.random() < 0.7 else len(whole) - 8)
+        content = whole[:place] + draw.randbytes(draw.choice((1, 4, 8))) + whole[place + 8 :]
+        assert search_sealed(index, content) in (0, EXIT_BAD_INPUT), place
+
+
 # Archives and texts.
 
 
@@ -173,3 +337,28 @@ def test_hostile_texts_stay_texts(tiny_cross_encoder, tmp_path, capsys, monkeypa
     assert status == 0, errors
     assert any(mark in output for mark in ("\x1b", "\x07", "\u202e")) != is_terminal
     assert "<script>alert(1)</script>" in output and "\x1b" not in errors
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_log_and_announcements_do_not_steer_a_terminal(capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal)
+    monkeypatch.setattr(logging.getLogger("pair_pkg"), "handlers", [])
+    set_up_logging()
+    logging.getLogger("pair_pkg").warning("a label %s\nand a name %s", HOSTILE[0], HOSTILE[3])
+    announce("\n".join(HOSTILE))
+    output, errors = capsys.readouterr()
+    assert errors.count("\n") == 2 and not any(mark in errors for mark in ("\x1b", "\x07", "\u202e"))
+    assert ("\x1b" in output) != is_terminal and output.count("\n") == len(HOSTILE)
+
+
+def test_a_card_holds_no_markup_of_a_label():
+    """Pages: ``test_report``; sheets: ``test_spreadsheet``."""
+    names = ["no", "<script>alert(1)</script>`\n---\nlicense: mit\n---\n<b>"]
+    record = {"stage": "pairs", "architecture": "cross_encoder", "labels": LabelScheme("binary", names).to_json()}
+    decision = {"kind": "binary", "temperature": 1.0, "center": 0.0, "threshold": 0.5}
+    record |= {"settings": {"loss": "<img src=x>|[a](b)"}, "metrics": {"decision": decision}}
+    card = build_card(record, repo_id="someone/pairs")
+    assert card.data.license is None and card.content.count("\n---\n") == 1
+    assert "\\<img" in card.content and not re.search(r"(?<!\\)<img", card.content)
+    code = re.findall("`[^`]*<script>[^`]*`", card.content)
+    assert len(code) == card.content.count("<script>") == 2  # in a line of code, where Markdown reads no HTML

@@ -160,18 +160,16 @@ def _is_ours(index: faiss.Index) -> bool:
 
 @contextmanager
 def _vectors_within(num_bytes: int) -> Iterator[None]:
-    """No vector that FAISS reads is longer; releases before 1.14 know no limit."""
-    limits = [getattr(faiss, f"{verb}_deserialization_vector_byte_limit", None) for verb in ("get", "set")]
-    if None in limits:
+    """No vector that FAISS reads is longer; older releases know no limit."""
+    if not hasattr(faiss, "set_deserialization_vector_byte_limit"):
         yield
         return
-    get_limit, set_limit = limits
-    before = get_limit()
-    set_limit(num_bytes)
+    before = faiss.get_deserialization_vector_byte_limit()
+    faiss.set_deserialization_vector_byte_limit(num_bytes)
     try:
         yield
     finally:
-        set_limit(before)
+        faiss.set_deserialization_vector_byte_limit(before)
 
 
 def search_rows(

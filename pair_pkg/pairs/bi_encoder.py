@@ -20,6 +20,7 @@ from transformers.utils import ModelOutput
 
 from pair_pkg.modeling.embedding import SentenceEncoder, embed, project, split_text_batch
 from pair_pkg.modeling.encoder import why_not_flat
+from pair_pkg.modeling.word_gradient import keep_word_gradient
 from pair_pkg.pairs.head_norm import HeadNorm, linear_of_norm
 
 logger = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def bind_bi_encoder(
     model.embed_batch = functools.partial(embed, model, pooling=pooling, attention_dropout=attention_dropout)
     model.chunk_tokens = chunk_tokens
     model.forward = types.MethodType(_forward, model)
+    keep_word_gradient(model.get_input_embeddings())
     if getattr(model, "pooler", None) is not None:
         model.pooler.requires_grad_(False)  # it is not used, and DDP would wait for its gradient
     if reason is not None:

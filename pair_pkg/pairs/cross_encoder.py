@@ -15,6 +15,7 @@ from pair_pkg.data.labels import LabelScheme
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.encoder import bind_forward, encode, why_not_flat
 from pair_pkg.modeling.layout import Layout
+from pair_pkg.modeling.word_gradient import keep_word_gradient
 
 # Where the supported classes keep their head: (hidden states of the first tokens (B, D)) -> (logits (B, C)). The
 # stock heads of BERT and RoBERTa pick the first token of (B, T, D) themselves.
@@ -35,6 +36,7 @@ def bind_cross_encoder(model: PreTrainedModel, attention_dropout: float = 0.0, w
     Logits come back as (B, C), one line for each of ``wanted``. A class without a padding-free forward keeps its
     stock one, on padded batches, and says so in one log line; ``why_stock`` is the caller's own reason to keep it.
     """
+    keep_word_gradient(model.get_input_embeddings())
     reason = why_stock or why_not_flat(model.base_model) or _why_not_first_token(model)
     return bind_forward(model, _flat_forward, _padded_forward, reason, attention_dropout)
 

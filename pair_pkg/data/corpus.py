@@ -98,50 +98,47 @@ def clean_documents(
 
 
 def from_hub(
-    dataset_name: str,
-    config_name: str | None,
-    split: str,
-    text_column: str | None,
-    streaming: bool = False,
-    token: str | None = None,
+    dataset_name: str, config_name: str | None, split: str, text_column: str | None, token: str | None = None
 ) -> Iterator[Document]:
-    """Documents of one split of a Hub data set; the place is ``name[split]:row``. Raises ``InputError``.
-
-    With ``streaming`` rows are read from the Hub as they are needed, and its files are not stored.
-    """
+    """Documents of one split of a Hub data set; the place is ``name[split]:row``. Raises ``InputError``."""
     place = f"{dataset_name}[{split}]"
-    with _hub_errors(place) as datasets:
-        rows = datasets.load_dataset(dataset_name, config_name, split=split, streaming=streaming, token=token)
-        columns = list(rows.features or next(iter(rows), {}))  # a stream may not know its columns before its first row
-        column = pick_column(columns, TEXT_SYNONYMS, text_column, "--text_column", place)
+    with hub_errors(place) as datasets:
+        rows = datasets.load_dataset(dataset_name, config_name, split=split, token=token)
+        column = text_column_of(rows, text_column, place)
         for number, row in enumerate(rows.select_columns([column]), start=1):
-            yield _document(row[column], f"{place}:{number}")
+            yield as_document(row[column], f"{place}:{number}")
+
+
+def text_column_of(rows: Any, wanted: str | None, place: str) -> str:
+    """The column of the text in rows of the library ``datasets``. Raises ``InputError``."""
+    columns = list(rows.features or next(iter(rows), {}))  # a stream may not know its columns before its first row
+    return pick_column(columns, TEXT_SYNONYMS, wanted, "--text_column", place)
 
 
 def hub_splits(dataset_name: str, config_name: str | None, token: str | None = None) -> list[str]:
     """Names of the splits of a Hub data set. Raises ``InputError``."""
-    with _hub_errors(dataset_name) as datasets:
+    with hub_errors(dataset_name) as datasets:
         return datasets.get_dataset_split_names(dataset_name, config_name, token=token)
 
 
 def hub_version(dataset_name: str, config_name: str | None, token: str | None = None) -> str:
     """What changes when a Hub data set's files or configuration change. Raises ``InputError``."""
-    with _hub_errors(dataset_name) as datasets:
+    with hub_errors(dataset_name) as datasets:
         builder = datasets.load_dataset_builder(dataset_name, config_name, token=token)
         return f"{dataset_name}/{builder.config_id}/{builder.hash}"
 
 
-def text_digest(text: str, place: str) -> int:
-    """64 bits of BLAKE2b that tell texts apart. Raises ``InputError`` with the place at a lone surrogate."""
-    try:
-        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-    except UnicodeEncodeError as error:
-        raise InputError(f"{place}: a lone surrogate, half a character; mend or remove the document") from error
+def as_document(text: Any, place: str, document_id: str | None = None) -> Document:
+    """A text with its place. Raises ``InputError`` where it is none."""
+    if not isinstance(text, str):
+        kind = "null" if text is None else f"{type(text).__name__} {text!r:.40}"
+        raise InputError(f"{place}: the text is {kind}, not a string; mend or remove the row, or give --text_column")
+    return Document(text, place, document_id)
 
 
 @contextmanager
-def _hub_errors(place: str) -> Iterator[ModuleType]:
-    """The library ``datasets``, its errors about the Hub as one line with the cure."""
+def hub_errors(place: str) -> Iterator[ModuleType]:
+    """The library ``datasets``, its errors about the Hub as ``InputError``, one line with the cure."""
     import datasets  # seconds of import that a corpus of files does not need
 
     try:
@@ -157,6 +154,14 @@ def _hub_errors(place: str) -> Iterator[ModuleType]:
     except (ValueError, OSError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         cure = "check the configuration's and the split's names"
         raise InputError(f"{place}: cannot be loaded ({error}); {cure}") from error
+
+
+def text_digest(text: str, place: str) -> int:
+    """64 bits of BLAKE2b that tell texts apart. Raises ``InputError`` with the place at a lone surrogate."""
+    try:
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+    except UnicodeEncodeError as error:
+        raise InputError(f"{place}: a lone surrogate, half a character; mend or remove the document") from error
 
 
 def _text_documents(path: Path, encoding: str | None, document_per: str) -> Iterator[Document]:
@@ -196,17 +201,10 @@ def _table_documents(
     column = pick_column(table.columns, TEXT_SYNONYMS, text_column, "--text_column", path)
     id_column = id_column and pick_column(table.columns, (), id_column, "--id_column", path)
     for row in table:
-        yield _document(row.values[column], row.place, id_column and _id(row.values[id_column], row.place))
+        yield as_document(row.values[column], row.place, id_column and _id(row.values[id_column], row.place))
 
 
 def _id(value: Any, place: str) -> str:
     if not isinstance(value, (str, int)) or isinstance(value, bool) or not str(value).strip():
         raise InputError(f"{place}: the id is {value!r:.40}; every row needs a text or a whole number as its id")
     return str(value)
-
-
-def _document(text: Any, place: str, document_id: str | None = None) -> Document:
-    if not isinstance(text, str):
-        kind = "null" if text is None else f"{type(text).__name__} {text!r:.40}"
-        raise InputError(f"{place}: the text is {kind}, not a string; mend or remove the row, or give --text_column")
-    return Document(text, place, document_id)

@@ -88,9 +88,22 @@ def tokenize_in_memory(
     texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None = None
 ) -> TokenStore:
     """A store of a few texts, which is not kept on disk."""
-    ids, word_starts, lengths = WordTokenizer(_state(tokenizer), chinese).tokenize(texts)
-    accounting = {"tokens": len(ids), "unknown_tokens": _count_unknown(ids, tokenizer)}
-    return TokenStore(ids, word_starts, np.concatenate([[0], np.cumsum(lengths)]), accounting)
+    return memory_tokenizer(tokenizer, chinese)(texts)
+
+
+def memory_tokenizer(
+    tokenizer: PreTrainedTokenizerFast, chinese: ChineseWords | None = None
+) -> Callable[[Sequence[str]], TokenStore]:
+    """Makes stores of texts that are not kept on disk; words that were met keep their ids from call to call."""
+    words = WordTokenizer(_state(tokenizer), chinese)
+
+    def tokenize(texts: Sequence[str]) -> TokenStore:
+        parts = [words.tokenize(chunk) for chunk in _chunks(texts)] or [words.tokenize([])]
+        ids, word_starts, lengths = map(np.concatenate, zip(*parts))
+        accounting = {"tokens": len(ids), "unknown_tokens": _count_unknown(ids, tokenizer)}
+        return TokenStore(ids, word_starts, np.concatenate([[0], np.cumsum(lengths)]), accounting)
+
+    return tokenize
 
 
 def join_pairs(texts: TokenStore, pairs: np.ndarray, middle: Sequence[int]) -> TokenStore:

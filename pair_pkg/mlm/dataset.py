@@ -2,6 +2,7 @@
 
 # B rows of a batch, S segments (windows with their special tokens), N tokens, M predicted tokens
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 
 from pair_pkg.data.batches import FROZEN, Item
 from pair_pkg.data.rows import Rows
+from pair_pkg.data.stream import StreamRow
 from pair_pkg.data.texts import ranges
 from pair_pkg.data.tokens import TokenStore
 from pair_pkg.mlm.masking import Masking
@@ -21,8 +23,8 @@ from pair_pkg.mlm.terms import Terms
 from pair_pkg.modeling.layout import Layout
 
 
-class MaskedRows(Dataset):
-    """Batches of masked rows; ``build_batch`` is the DataLoader's ``collate_fn``.
+class MaskedBatches(Dataset):
+    """Batches of masked rows, kept (``MaskedRows``) or not; ``build_batch`` is the DataLoader's ``collate_fn``.
 
     ``affixes`` are the special tokens before and after each window; they are never predicted. With ``flat`` a batch
     is ``{input_ids (N,), position_ids (N,), layout, predicted (M,), labels (M,)}``, its segments longest first and
@@ -38,8 +40,6 @@ class MaskedRows(Dataset):
 
     def __init__(
         self,
-        store: TokenStore,
-        rows: Rows,
         masking: Masking,
         affixes: tuple[Sequence[int], Sequence[int]],
         pad_token_id: int,
@@ -50,8 +50,6 @@ class MaskedRows(Dataset):
         unpredicted: int | None = None,
         reconstruction: Reconstruction | None = None,
     ):
-        self.store = store
-        self.rows = rows
         self.masking = masking
         self.affixes = Affixes.of(*affixes)
         self.pad_token_id = pad_token_id
@@ -61,21 +59,17 @@ class MaskedRows(Dataset):
         self.unpredicted = unpredicted
         self.reconstruction = reconstruction
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, item: Item) -> Item:
+    def __getitem__(self, item: Any) -> Any:
         return item
 
-    def row_tokens(self) -> np.ndarray:
-        """Tokens of each row, for batches of like length: (R,)."""
-        return self.rows.row_tokens()
+    @abstractmethod
+    def read(self, items: Sequence[Any]) -> RowTokens:
+        """The tokens of some rows."""
 
-    def build_batch(self, items: Sequence[Item]) -> dict[str, Any]:
+    def build_batch(self, items: Sequence[Any]) -> dict[str, Any]:
         """The batch of some rows, all of one epoch."""
         epoch, how = items[0].epoch, self.reconstruction
-        rows = np.array([self.rows.row_at(item.row, item.epoch) for item in items])
-        tokens = RowTokens.read(self.store, self.rows, rows)
+        tokens = self.read(items)
         chosen, is_seen = self._choose(items, tokens), np.ones(len(tokens.ids), dtype=bool)
         if how is not None:
             again = how.takes(tokens, epoch) & (not items[0].is_filler)
@@ -107,7 +101,7 @@ class MaskedRows(Dataset):
         segment_lengths = lengths[longest_first] + self.affixes.count
         return tensors | targets | arrange(torch.from_numpy(segments), segment_lengths, tensors["predicted"])
 
-    def _choose(self, items: Sequence[Item], tokens: RowTokens) -> np.ndarray:
+    def _choose(self, items: Sequence[Any], tokens: RowTokens) -> np.ndarray:
         """Which tokens of the rows are predicted by masks: (T,) bool; none of a filler's."""
         if items[0].is_filler:
             return np.zeros(len(tokens.ids), dtype=bool)
@@ -130,3 +124,38 @@ class MaskedRows(Dataset):
         padded[real] = ids
         places = real.flatten().nonzero().squeeze(1)  # of the flat tokens in (S * T,)
         return {"input_ids": padded, "attention_mask": real.long(), "predicted": places[predicted]}
+
+
+class MaskedRows(MaskedBatches):
+    """Batches of rows over a store; an item is an ``Item``."""
+
+    def __init__(
+        self,
+        store: TokenStore,
+        rows: Rows,
+        masking: Masking,
+        affixes: tuple[Sequence[int], Sequence[int]],
+        pad_token_id: int,
+        **settings: Any,
+    ):
+        super().__init__(masking, affixes, pad_token_id, **settings)
+        self.store = store
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def row_tokens(self) -> np.ndarray:
+        """Tokens of each row, for batches of like length: (R,)."""
+        return self.rows.row_tokens()
+
+    def read(self, items: Sequence[Item]) -> RowTokens:
+        numbers = np.array([self.rows.row_at(item.row, item.epoch) for item in items])
+        return RowTokens.read(self.store, self.rows, numbers)
+
+
+class MaskedStream(MaskedBatches):
+    """Batches of rows that bring their tokens along; an item is a ``StreamRow``."""
+
+    def read(self, items: Sequence[StreamRow]) -> RowTokens:
+        return RowTokens.join(items)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from pair_pkg.data.rows import Rows
+from pair_pkg.data.stream import StreamRow
 from pair_pkg.data.texts import ranges
 from pair_pkg.data.tokens import TokenStore
 
@@ -18,9 +19,10 @@ class RowTokens:
     """The tokens of R rows, window after window, row after row."""
 
     store: TokenStore
+    places: np.ndarray  # (T,) where they are in the store
     lengths: np.ndarray  # (S,) tokens of each window
     row_of_window: np.ndarray  # (S,) ascending
-    positions: np.ndarray  # (T,) places in the corpus
+    positions: np.ndarray  # (T,) places in the corpus, which their draws are of
 
     @classmethod
     def read(cls, store: TokenStore, rows: Rows, numbers: np.ndarray) -> "RowTokens":
@@ -29,18 +31,28 @@ class RowTokens:
         counts = rows.row_offsets[numbers + 1] - begins
         windows = ranges(begins, counts)
         lengths = rows.lengths[windows]
-        row_of_window = np.repeat(np.arange(len(numbers)), counts)
-        return cls(store, lengths, row_of_window, ranges(rows.starts[windows], lengths))
+        places = ranges(rows.starts[windows], lengths)
+        return cls(store, places, lengths, np.repeat(np.arange(len(numbers)), counts), places)
+
+    @classmethod
+    def join(cls, rows: Sequence[StreamRow]) -> "RowTokens":
+        """Those of rows that have left their stream."""
+        ids, word_starts, starts, lengths = (
+            np.concatenate([getattr(row, name) for row in rows]) for name in ("ids", "word_starts", "starts", "lengths")
+        )
+        store = TokenStore(ids, word_starts, np.array([0, len(ids)]), {})
+        row_of_window = np.repeat(np.arange(len(rows)), [len(row.starts) for row in rows])
+        return cls(store, np.arange(len(ids)), lengths, row_of_window, ranges(starts, lengths))
 
     @cached_property
     def ids(self) -> np.ndarray:
         """(T,) int64"""
-        return self.store.ids[self.positions].astype(np.int64)
+        return self.store.ids[self.places].astype(np.int64)
 
     @cached_property
     def word_starts(self) -> np.ndarray:
         """(T,) bool"""
-        return self.store.word_starts[self.positions]
+        return self.store.word_starts[self.places]
 
     @cached_property
     def row_of_token(self) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Stage 1: continue masked-language-model pretraining on a corpus."""
 
 import functools
+import itertools
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ from pair_pkg.stages.mlm_trainer import (
     refuse_misfits,
 )
 from pair_pkg.stages.publishing import push_result, push_saves
+from pair_pkg.stages.streaming import refuse_unstreamable, stream_identity
 from pair_pkg.stages.task_pairs import build_probe, describe_task, load_task, task_identity
 from pair_pkg.stages.terminal import announce, set_up_logging
 from pair_pkg.stages.vocabulary import Extension, extend_vocabulary
@@ -93,6 +95,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     _refuse_unclear_model(flags.model, flags.scratch)
     pairs = load_task(flags.task)
     refuse_misfits(flags, pairs)
+    refuse_unstreamable(flags)
     check_best_metric(args, measured_names(flags, pairs))
     source = training_source(corpus, flags.model.token, pairs.held_out_texts() if pairs else None)
     validation = validation_source(corpus, flags.model.token)
@@ -144,7 +147,7 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
         "aids": flags.layers.given(),
         "forgetting": flags.forgetting.given(),
         **({"task": describe_task(pairs, flags.task)} if pairs else {}),
-        **({"vocabulary": extension.describe(data.rows.accounting)} if extension else {}),
+        **({"vocabulary": extension.describe(data.counts)} if extension else {}),
         **data.accounting,
     }
     begin_stage(args, record, opened)
@@ -153,7 +156,9 @@ def adapt(flags: MlmFlags, *, replace_other: bool = False) -> dict[str, Any]:
     trainer = build()
     push_saves(trainer, record)
     args.eval_on_start = args.do_eval and args.do_train and opened.checkpoint is None
-    look = functools.partial(look_at, trainer, data.rows.train_store) if _is_looked_at(args) else None
+    look = None
+    if data.corpus_store is not None and _is_looked_at(args):
+        look = functools.partial(look_at, trainer, data.corpus_store)
     before = look() if look else None
     metrics = _train(trainer, opened.checkpoint, base, flags.forgetting.merge_alpha)
     if look:
@@ -248,7 +253,8 @@ def _identity(
         "model": flags.model.model_name_or_path or flags.scratch.model_type,
         "config_overrides": flags.scratch.config_overrides,
         "corpus": source.fingerprint(),
-        "validation": validation.fingerprint() if validation else corpus.validation_split_percentage,
+        "validation": validation.fingerprint() if validation else corpus.validation_percentage,
+        **stream_identity(corpus),
         "line_by_line": corpus.line_by_line,
         "mlm_probability": corpus.mlm_probability,
         "max_train_samples": corpus.max_train_samples,
@@ -268,7 +274,9 @@ def _identity(
 def _preview(trainer: StageTrainer) -> list[str]:
     if not trainer.train_dataset.flat:
         return []
-    masked = preview_rows(trainer.train_dataset, trainer.processing_class, NUM_PREVIEWS)
+    items = itertools.chain.from_iterable(trainer.get_train_dataloader().batch_sampler)
+    first = list(itertools.islice(items, NUM_PREVIEWS))
+    masked = preview_rows(trainer.train_dataset, trainer.processing_class, first)
     return ["masked rows, {shown -> to predict}:", *masked]
 
 

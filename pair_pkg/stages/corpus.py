@@ -1,10 +1,10 @@
 """From what the user calls the corpus to rows of tokens on disk."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from transformers import PreTrainedTokenizerFast
@@ -24,6 +24,7 @@ from pair_pkg.data.files import expand_paths
 from pair_pkg.data.held_out import HeldOutTexts, drop_held_out
 from pair_pkg.data.near_duplicates import drop_near_duplicates
 from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed, split_documents
+from pair_pkg.data.shards import FileShards, HubShards, Shards
 from pair_pkg.data.tokens import TokenStore, load_or_build_store
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
@@ -42,6 +43,7 @@ class Source:
     split: str = "train"
     token: str | None = field(default=None, repr=False)
     held_out: HeldOutTexts | None = None  # cut out of its documents
+    is_stream: bool = False  # read while training, and not kept
 
     @property
     def name(self) -> str:
@@ -51,11 +53,12 @@ class Source:
         """Changes with the content and with every setting that decides what a document is."""
         corpus = self.corpus
         settings = [corpus.text_column, corpus.encoding, corpus.document_per, corpus.keep_duplicates]
-        content = (
-            fingerprint_files(self.files)
-            if self.files
-            else [hub_version(corpus.dataset_name, corpus.dataset_config_name, self.token), self.split]
-        )
+        if not self.files:
+            content: Any = [hub_version(corpus.dataset_name, corpus.dataset_config_name, self.token), self.split]
+        elif self.is_stream:  # too much to be read before it is needed; what is read again is compared then
+            content = [[path.name, path.stat().st_size] for path in self.files]
+        else:
+            content = fingerprint_files(self.files)
         filters = [corpus.near_duplicates, self.held_out and self.held_out.fingerprint]
         return fingerprint([content, [path.suffix for path in self.files], settings, *filter(None, filters)])
 
@@ -70,22 +73,25 @@ class Source:
                 document_per=corpus.document_per,
             )
         else:
-            read = from_hub(
-                corpus.dataset_name,
-                corpus.dataset_config_name,
-                self.split,
-                corpus.text_column,
-                corpus.streaming,
-                self.token,
-            )
-        documents = clean_documents(read, audit, drop_duplicates=not corpus.keep_duplicates)
-        if corpus.near_duplicates is not None:
-            documents = drop_near_duplicates(documents, corpus.near_duplicates, audit)
-        if self.held_out is not None:
-            documents = drop_held_out(documents, self.held_out, audit)
-        yield from documents
+            read = from_hub(corpus.dataset_name, corpus.dataset_config_name, self.split, corpus.text_column, self.token)
+        yield from self.clean(read, audit)
         if audit.documents_kept == 0:
             raise InputError(f"{self.name}: no text is left of {audit.documents_read:,} documents; check the corpus")
+
+    def clean(self, documents: Iterable[Document], audit: CorpusAudit) -> Iterator[Document]:
+        """What the flags leave of some documents, counted into ``audit``."""
+        corpus = self.corpus
+        documents = clean_documents(documents, audit, drop_duplicates=not corpus.keep_duplicates)
+        if corpus.near_duplicates is not None:
+            documents = drop_near_duplicates(documents, corpus.near_duplicates, audit)
+        return documents if self.held_out is None else drop_held_out(documents, self.held_out, audit)
+
+    def shards(self) -> Shards:
+        """The documents as they stand, to be read while training. Raises ``InputError``."""
+        corpus = self.corpus
+        if self.files:
+            return FileShards(self.files, corpus.text_column, corpus.encoding, corpus.document_per)
+        return HubShards(corpus.dataset_name, corpus.dataset_config_name, self.split, corpus.text_column, self.token)
 
     def __iter__(self) -> Iterator[str]:
         """The texts of the documents; each pass reads the corpus anew."""
@@ -124,7 +130,7 @@ class Source:
 def training_source(corpus: CorpusArguments, token: str | None, held_out: HeldOutTexts | None = None) -> Source:
     """The corpus to train on, without ``held_out``; ``token`` opens a private data set on the Hub."""
     files = tuple(expand_paths(corpus.train_file, CORPUS_SUFFIXES)) if corpus.train_file else ()
-    return Source(corpus, files, token=token, held_out=held_out)
+    return Source(corpus, files, token=token, held_out=held_out, is_stream=corpus.streaming)
 
 
 def validation_source(corpus: CorpusArguments, token: str | None) -> Source | None:
@@ -132,18 +138,23 @@ def validation_source(corpus: CorpusArguments, token: str | None) -> Source | No
     if corpus.validation_file:
         return Source(corpus, tuple(expand_paths(corpus.validation_file, CORPUS_SUFFIXES)))
     if corpus.dataset_name and "validation" in hub_splits(corpus.dataset_name, corpus.dataset_config_name, token):
-        return Source(corpus, split="validation", token=token)
+        return Source(corpus, split="validation", token=token, is_stream=corpus.streaming)
     return None
+
+
+class StoredRows(NamedTuple):
+    """Rows over the tokens that they are cut from."""
+
+    store: TokenStore
+    rows: Rows
 
 
 @dataclass(frozen=True)
 class CorpusRows:
-    """Training and validation rows, each over its store, and what became of every token."""
+    """Training and validation rows, and what became of every token."""
 
-    train_store: TokenStore
-    train: Rows
-    validation_store: TokenStore
-    validation: Rows
+    train: StoredRows
+    validation: StoredRows
     accounting: dict[str, Any]
 
 
@@ -171,23 +182,16 @@ def load_rows(
             "take a model of the text's language"
         )
     if validation is None:
-        fraction = corpus.validation_split_percentage / 100
+        fraction = corpus.validation_percentage / 100
         documents, held_out = split_documents(store.num_documents, fraction, seed)
         validation_store = store
     else:
         validation_store = validation.store(tokenizer, chinese, quiet)
         documents, held_out = np.arange(store.num_documents), np.arange(validation_store.num_documents)
 
-    def rows_of(token_store: TokenStore, chosen: np.ndarray, select: Any = None) -> Rows:
-        starts, lengths = cut_windows(token_store.offsets, chosen, max_seq_length - num_special)
-        if select is not None and len(starts):
-            near = select(token_store, starts, lengths)
-            starts, lengths = starts[near], lengths[near]
-        if corpus.line_by_line:
-            return rows_line_by_line(starts, lengths)
-        return rows_packed(starts, lengths, num_special, max_seq_length)
-
-    train_rows, validation_rows = rows_of(store, documents, select), rows_of(validation_store, held_out)
+    shape = (max_seq_length, num_special, corpus.line_by_line)
+    train_rows = cut_rows(store, documents, *shape, select)
+    validation_rows = cut_rows(validation_store, held_out, *shape)
     if not len(train_rows) or not len(validation_rows):
         raise InputError(
             f"{train.name}: {store.num_documents} documents are too few to train and to validate; "
@@ -198,7 +202,27 @@ def load_rows(
     )
     limited = train_rows.sample(corpus.max_train_samples or len(train_rows), seed)
     limited_validation = validation_rows.sample(corpus.max_eval_samples or len(validation_rows), seed)
-    return CorpusRows(store, limited, validation_store, limited_validation, accounting)
+    return CorpusRows(StoredRows(store, limited), StoredRows(validation_store, limited_validation), accounting)
+
+
+def cut_rows(
+    store: TokenStore,
+    documents: np.ndarray,
+    max_seq_length: int,
+    num_special: int,
+    line_by_line: bool,
+    select: Callable[[TokenStore, np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> Rows:
+    """Documents by their numbers as rows, packed full or a window each; ``select`` says which windows to take."""
+    starts, lengths = cut_windows(store.offsets, documents, max_seq_length - num_special)
+    if select is not None and len(starts):
+        near = select(store, starts, lengths)
+        starts, lengths = starts[near], lengths[near]
+    return (
+        rows_line_by_line(starts, lengths)
+        if line_by_line
+        else rows_packed(starts, lengths, num_special, max_seq_length)
+    )
 
 
 def _account(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.data.batches import Item
 from pair_pkg.data.rows import cut_windows, rows_line_by_line
 from pair_pkg.data.tokens import TokenStore, ordinary_ids, special_affixes
 from pair_pkg.errors import InputError
@@ -68,7 +69,7 @@ def masked_rows(tokenizer: PreTrainedTokenizerFast, text: str, seed: int) -> lis
         tokenizer.pad_token_id or 0,
         flat=True,
     )
-    return [preview_rows(dataset, tokenizer, 1, epoch)[0] for epoch in range(NUM_MASKED_ROWS)]
+    return preview_rows(dataset, tokenizer, [Item(0, epoch) for epoch in range(NUM_MASKED_ROWS)])
 
 
 def _token_table(tokenizer: PreTrainedTokenizerFast, encoding: dict[str, list[int]]) -> str:

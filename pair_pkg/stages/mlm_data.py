@@ -1,7 +1,7 @@
 """What stage 1 reads: rows of the corpus, and general text beside it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,33 +11,38 @@ from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.corpus import CORPUS_SUFFIXES
 from pair_pkg.data.files import expand_paths
 from pair_pkg.data.mixture import Part, mix, quota_of
-from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed
+from pair_pkg.data.stream import RowStream
 from pair_pkg.data.tokens import TokenStore, join_pairs, pair_middle, tokenize_in_memory, tokenizer_fingerprint
 from pair_pkg.mlm.word_counts import mine_terms
 from pair_pkg.records import fingerprint, fingerprint_model
 from pair_pkg.stages.arguments.mlm import CorpusArguments, MlmFlags
-from pair_pkg.stages.corpus import CorpusRows, Source, describe, load_rows
+from pair_pkg.stages.corpus import CorpusRows, Source, StoredRows, cut_rows, describe, load_rows
 from pair_pkg.stages.masking import build_chinese_words
 from pair_pkg.stages.selection import Select, build_selection
+from pair_pkg.stages.streaming import describe_stream, open_stream
 from pair_pkg.stages.task_pairs import TaskPairs
 
 
 @dataclass(frozen=True)
 class MlmData:
-    """The corpus's rows, general ones where there are some, and what is trained on: rows of both."""
+    """What is trained on, a stream or rows that are kept, of the corpus and of what is mixed in; and the rest.
 
-    rows: CorpusRows
+    ``general`` is general text, ``corpus_store`` the whole corpus, which nobody has of a stream.
+    """
+
+    train: StoredRows | RowStream
+    validation: StoredRows
+    counts: dict[str, Any]  # of the corpus
     general: CorpusRows | None
-    quotas: dict[str, int]  # rows beside the corpus's that an epoch takes
-    train_store: TokenStore
-    train: Rows
+    corpus_store: TokenStore | None = None
+    quotas: dict[str, int] = field(default_factory=dict)  # rows beside the corpus's that an epoch takes
     mined_terms: Sequence[tuple[int, ...]] = ()
 
     @property
     def accounting(self) -> dict[str, Any]:
         """Counts for the record."""
         general = {"general": self.general.accounting} if self.general else {}
-        return {"corpus": self.rows.accounting | {"mixed_rows": self.quotas}, **general}
+        return {"corpus": self.counts | {"mixed_rows": self.quotas}, **general}
 
 
 def general_source(flags: MlmFlags) -> Source | None:
@@ -53,6 +58,9 @@ def general_source(flags: MlmFlags) -> Source | None:
         encoding=None,
         document_per="auto",
         max_train_samples=None,
+        streaming=False,
+        stream_buffer=None,
+        stream_validation=None,
     )
     return Source(corpus, files)
 
@@ -67,9 +75,10 @@ def load_data(
     num_special: int,
     pairs: TaskPairs | None = None,
 ) -> MlmData:
-    """Tokenize what is named, cut it into rows, and mix those to train on. Raises ``InputError``."""
+    """Tokenize what is named, cut it into rows, and mix those to train on; or open a stream. Raises ``InputError``."""
     args = flags.training
     chinese = build_chinese_words(flags.masking)
+    quiet = bool(args.disable_tqdm) or not args.should_log
 
     shape: dict[str, Any] = {"max_seq_length": max_seq_length, "num_special": num_special}
     select = None
@@ -89,24 +98,27 @@ def load_data(
         )
 
     def load(train: Source, held_out: Source | None, select: Select | None = None) -> CorpusRows:
-        quiet = bool(args.disable_tqdm) or not args.should_log
         settings: dict[str, Any] = {"seed": args.seed, "chinese": chinese, "select": select, "quiet": quiet}
         return load_rows(train, held_out, tokenizer, **shape, **settings)
 
     with args.main_process_first(desc="tokenizing the corpus"):
-        rows = load(source, validation, select)
         beside = load(general, None) if general else None
+        if source.is_stream:
+            opened = open_stream(source, validation, tokenizer, chinese, args, **shape, quiet=quiet)
+            return MlmData(*opened, beside)
+        rows = load(source, validation, select)
     parts = {}
     if beside is not None and flags.forgetting.share:
-        quota = quota_of(flags.forgetting.share, len(rows.train))
-        parts["general"] = Part(beside.train_store, beside.train, quota)
+        quota = quota_of(flags.forgetting.share, len(rows.train.rows))
+        parts["general"] = Part(*beside.train, quota)
     if flags.task.include_pair_text:
-        parts["pair_text"] = _pair_text(pairs, tokenizer, chinese, flags, len(rows.train), **shape)
-    mixed = mix(rows.train_store, rows.train, list(parts.values()), args.seed)
+        parts["pair_text"] = _pair_text(pairs, tokenizer, chinese, flags, len(rows.train.rows), **shape)
+    mixed = StoredRows(*mix(*rows.train, list(parts.values()), args.seed))
     terms: Sequence[tuple[int, ...]] = ()
     if flags.masking.mine_terms is not None:
-        terms = mine_terms(rows.train_store, beside.train_store, tokenizer, flags.masking.mine_terms)
-    return MlmData(rows, beside, {name: part.quota for name, part in parts.items()}, *mixed, terms)
+        terms = mine_terms(rows.train.store, beside.train.store, tokenizer, flags.masking.mine_terms)
+    quotas = {name: part.quota for name, part in parts.items()}
+    return MlmData(mixed, rows.validation, rows.accounting, beside, rows.train.store, quotas, terms)
 
 
 def _pair_text(
@@ -126,16 +138,15 @@ def _pair_text(
         number = {text: index for index, text in enumerate(texts)}
         numbers = np.array([[number[left], number[right]] for left, right in pairs.pairs_to_learn()])
         store = join_pairs(store, numbers, pair_middle(tokenizer))
-    windows = cut_windows(store.offsets, np.arange(store.num_documents), max_seq_length - num_special)
-    line_by_line = flags.corpus.line_by_line
-    rows = rows_line_by_line(*windows) if line_by_line else rows_packed(*windows, num_special, max_seq_length)
+    everything = np.arange(store.num_documents)
+    rows = cut_rows(store, everything, max_seq_length, num_special, flags.corpus.line_by_line)
     share = flags.task.pair_text_share
     return Part(store, rows, len(rows) if share is None else quota_of(share, num_own))
 
 
 def describe_data(data: MlmData) -> list[str]:
     """The rows in words, a line each."""
-    lines = describe(data.rows.accounting)
+    lines = describe_stream(data.counts) if isinstance(data.train, RowStream) else describe(data.counts)
     if data.general is not None:
         counts = data.general.accounting
         lines.append(

@@ -13,10 +13,10 @@ from transformers import (
     TrainerCallback,
 )
 
-from pair_pkg.data.rows import Rows
-from pair_pkg.data.tokens import TokenStore, special_affixes
+from pair_pkg.data.stream import RowStream
+from pair_pkg.data.tokens import special_affixes
 from pair_pkg.errors import InputError
-from pair_pkg.mlm.dataset import MaskedRows
+from pair_pkg.mlm.dataset import MaskedBatches, MaskedRows, MaskedStream
 from pair_pkg.mlm.decoders import DECODER, attach_decoder
 from pair_pkg.mlm.head import bind_sparse_forward
 from pair_pkg.mlm.loss import masked_lm_loss, metric_names, perplexity_metrics, perplexity_words, score_rows
@@ -28,6 +28,7 @@ from pair_pkg.modeling.scratch import build_masked_lm
 from pair_pkg.stages.aids import add_aids
 from pair_pkg.stages.arguments.mlm import DEFAULT_PATIENCE, MlmFlags
 from pair_pkg.stages.arguments.model import ModelArguments
+from pair_pkg.stages.corpus import StoredRows
 from pair_pkg.stages.masking import build_masking, training_epochs
 from pair_pkg.stages.mlm_data import MlmData
 from pair_pkg.stages.task_pairs import PROBE, TaskPairs
@@ -35,6 +36,7 @@ from pair_pkg.training.pull import PullToBase
 from pair_pkg.training.run import stock_reason
 from pair_pkg.training.sharding import is_sharded
 from pair_pkg.training.stopping import StopRule
+from pair_pkg.training.streaming import TrainingStream
 from pair_pkg.training.trainer import SideMetrics, StageTrainer
 from pair_pkg.training.warm_rows import WarmRows
 
@@ -63,36 +65,40 @@ def build_trainer(
 
     ``base`` is what the model was before training, ``new_rows`` are the ids that its embeddings know least of.
     """
-    args, rows = flags.training, data.rows
+    args, train = flags.training, data.train
+    stream = TrainingStream(train, args) if isinstance(train, RowStream) else None
     flat = bind_sparse_forward(model, flags.model.attention_probs_dropout_prob or 0.0, stock_reason(args))
-    epochs = training_epochs(args, len(data.train))
+    epochs = 1.0 if isinstance(train, RowStream) else training_epochs(args, len(train.rows))
     probability = flags.corpus.mlm_probability
     training, evaluation = build_masking(flags.masking, tokenizer, probability, args.seed, epochs, data.mined_terms)
     affixes = special_affixes(tokenizer)
     reconstruction = _build_reconstruction(model, flags, tokenizer)
 
-    def masked(store: TokenStore, part: Rows, masking: Masking, with_rows: bool) -> MaskedRows:
+    def masked(part: StoredRows | RowStream, masking: Masking, with_rows: bool) -> MaskedBatches:
         terms = training.terms if with_rows else None
         settings: dict[str, Any] = {"flat": flat, "with_rows": with_rows, "terms": terms}
         if flags.task.pair_text_format == "pairs" and not with_rows:
             settings["unpredicted"] = tokenizer.sep_token_id
         if not with_rows:
             settings["reconstruction"] = reconstruction
-        return MaskedRows(store, part, masking, affixes, tokenizer.pad_token_id, **settings)
+        if isinstance(part, RowStream):
+            return MaskedStream(masking, affixes, tokenizer.pad_token_id, **settings)
+        return MaskedRows(*part, masking, affixes, tokenizer.pad_token_id, **settings)
 
     side = list(side_metrics)
     if data.general is not None:
-        general = masked(data.general.validation_store, data.general.validation, evaluation, with_rows=True)
+        general = masked(data.general.validation, evaluation, with_rows=True)
         side.insert(0, _general_perplexity(general))
     trainer = StageTrainer(
         model=model,
         args=args,
-        train_dataset=masked(data.train_store, data.train, training, with_rows=False),
-        eval_dataset=masked(rows.validation_store, rows.validation, evaluation, with_rows=True),
+        train_dataset=masked(train, training, with_rows=False),
+        eval_dataset=masked(data.validation, evaluation, with_rows=True),
         processing_class=tokenizer,
         compute_loss_func=masked_lm_loss,
         score_batch=score_batch_for(args.prediction_loss_only),
         row_metrics=perplexity_metrics,
+        stream=stream,
         side_metrics=side,
         describe_loss=perplexity_words,
         **add_aids(model, args, flags.layers, temporary=DECODER if reconstruction else None),
@@ -136,7 +142,7 @@ def score_batch_for(loss_only: bool) -> Callable[[nn.Module, dict[str, Any]], di
     return score_batch
 
 
-def _general_perplexity(general: MaskedRows) -> SideMetrics:
+def _general_perplexity(general: MaskedBatches) -> SideMetrics:
     def measure(trainer: StageTrainer) -> dict[str, float]:
         metrics = perplexity_metrics(trainer.score_dataset(trainer.get_eval_dataloader(general)))
         return {f"general_{name}": metrics[name] for name in ("loss", "perplexity")}

@@ -8,6 +8,7 @@ import transformers.trainer
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pair_pkg.data.batches import TrainSampler
+from pair_pkg.data.stream import StreamSampler
 
 
 class EpochLoader(DataLoader):
@@ -23,7 +24,7 @@ class EpochLoader(DataLoader):
 
     def starting_at(self, num_batches: int) -> "EpochLoader":
         """The same loader without the first batches of an epoch."""
-        assert isinstance(self.batch_sampler, TrainSampler), "only training goes on within an epoch"
+        assert isinstance(self.batch_sampler, TrainSampler | StreamSampler), "only training goes on within an epoch"
         return EpochLoader(self.dataset, self.batch_sampler.starting_at(num_batches), **self._settings)
 
 

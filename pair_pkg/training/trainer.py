@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 from transformers import PreTrainedModel, PrinterCallback, ProgressCallback
 from transformers.trainer_utils import EvalLoopOutput
 
@@ -25,6 +25,7 @@ from pair_pkg.training.gathering import gather_rows
 from pair_pkg.training.loaders import EpochLoader, skipping_by_arithmetic
 from pair_pkg.training.progress import DescribeLoss, TrainingProgress, plain_loss
 from pair_pkg.training.sharding import has_divided_weights, untied
+from pair_pkg.training.streaming import TrainingStream
 from pair_pkg.training.weights import ResultWeights
 
 ScoreBatch = Callable[[nn.Module, dict[str, Any]], dict[str, Tensor]]
@@ -47,7 +48,8 @@ class StageTrainer(DurableTrainer):
     ``describe_loss`` words the training loss for whoever watches.
 
     What is added to plain training is composed, not subclassed: ``adversary`` runs a step's passes, ``weights`` says
-    what is evaluated, saved and kept, and ``divide_groups`` divides the optimizer's parameter groups.
+    what is evaluated, saved and kept, and ``divide_groups`` divides the optimizer's parameter groups; from a
+    ``stream``, not from rows that are known before, the batches may come.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class StageTrainer(DurableTrainer):
         adversary: AdversarialEmbeddings | None = None,
         weights: ResultWeights | None = None,
         divide_groups: DivideGroups | None = None,
+        stream: TrainingStream | None = None,
         side_metrics: Sequence[SideMetrics] = (),
         describe_loss: DescribeLoss = plain_loss,
         **settings: Any,
@@ -74,6 +77,7 @@ class StageTrainer(DurableTrainer):
         self.weights.attach(self._forwards)
         self.add_callback(self.weights)
         self.divide_groups = divide_groups
+        self.stream = stream
         self.side_metrics = side_metrics
         self.energy = EnergyMeter()
         self.add_callback(self.energy)
@@ -85,6 +89,8 @@ class StageTrainer(DurableTrainer):
     # ---- batches ----
 
     def get_train_dataloader(self) -> DataLoader:
+        if self.stream is not None:
+            return self._build_loader(self.train_dataset, self.stream.build_sampler(self._resumed_from))
         args, size = self.args, len(self.train_dataset)
         batch_size = args.per_device_train_batch_size
         sampler = TrainSampler(size, batch_size, self._data_seed, args.process_index, args.world_size)
@@ -102,7 +108,7 @@ class StageTrainer(DurableTrainer):
         sampler = EvaluationSampler(dataset.row_tokens(), batch_size, args.process_index, args.world_size, in_step)
         return self._build_loader(dataset, sampler)
 
-    def _build_loader(self, dataset: Any, sampler: TrainSampler | EvaluationSampler) -> DataLoader:
+    def _build_loader(self, dataset: Any, sampler: Sampler) -> DataLoader:
         return EpochLoader(
             dataset,
             batch_sampler=sampler,
@@ -157,10 +163,14 @@ class StageTrainer(DurableTrainer):
     def _failure(self, what: str) -> TrainingFailure:
         args, step = self.args, self.state.global_step
         rows_per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        rows = rows_of_step(len(self.train_dataset), rows_per_step, self._data_seed, step)
+        if self.stream is None:
+            rows = rows_of_step(len(self.train_dataset), rows_per_step, self._data_seed, step)
+            named = f"{_some(rows)} of the training rows"
+        else:
+            named = self.stream.name_rows(step)
         return TrainingFailure(
             f"step {step + 1}: {what}; nothing was saved from this step, the newest checkpoint stands; lower "
-            f"--learning_rate, or --max_grad_norm, or look at the rows of this step, {_some(rows)} of the training rows"
+            f"--learning_rate, or --max_grad_norm, or look at the rows of this step, {named}"
         )
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> float:
@@ -272,6 +282,12 @@ class StageTrainer(DurableTrainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             self.weights.save_training(output_dir)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """What is each process's own: its random states, and its place in the stream."""
+        super()._save_rng_state(output_dir)
+        if self.stream is not None:
+            self.stream.save(output_dir, self.state.global_step)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: PreTrainedModel | None = None) -> None:
         """The weights that learn; those of the folder's model where they are the same."""

@@ -173,8 +173,8 @@ def test_a_lone_surrogate_is_refused_at_its_place():
 
 
 def load_from(monkeypatch, outcome):
-    def load_dataset(name, config, split, streaming, token):
-        load_dataset.called_with = (name, config, split, streaming, token)
+    def load_dataset(name, config, split, token):
+        load_dataset.called_with = (name, config, split, token)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
@@ -183,29 +183,16 @@ def load_from(monkeypatch, outcome):
     return load_dataset
 
 
-@pytest.mark.parametrize("streaming", [False, True])
-def test_hub_rows_become_documents(monkeypatch, streaming):
+def test_hub_rows_become_documents(monkeypatch):
     rows = datasets.Dataset.from_dict({"id": [1, 2], "content": ["a", "b"]})
-    load = load_from(monkeypatch, rows.to_iterable_dataset() if streaming else rows)
-    assert list(from_hub("org/name", "en", "train", None, streaming, "hf_token")) == [
+    load = load_from(monkeypatch, rows)
+    assert list(from_hub("org/name", "en", "train", None, "hf_token")) == [
         Document("a", "org/name[train]:1"),
         Document("b", "org/name[train]:2"),
     ]
-    assert load.called_with == ("org/name", "en", "train", streaming, "hf_token")
+    assert load.called_with == ("org/name", "en", "train", "hf_token")
     assert refusal(lambda: from_hub("org/name", None, "train", "txt")).startswith("org/name[train]: no column 'txt'")
     assert "org/name[train]:1: the text is int 1" in refusal(lambda: from_hub("org/name", None, "train", "id"))
-
-
-def test_a_stream_without_known_columns_reads_them_from_its_first_row(monkeypatch):
-    def rows(texts):
-        yield from ({"text": text} for text in texts)
-
-    stream = datasets.IterableDataset.from_generator(rows, gen_kwargs={"texts": ["a", "b"]})
-    assert stream.features is None
-    load_from(monkeypatch, stream)
-    assert [document.text for document in from_hub("org/name", None, "train", None, True)] == ["a", "b"]
-    load_from(monkeypatch, datasets.IterableDataset.from_generator(rows, gen_kwargs={"texts": []}))
-    assert "org/name[train]: no column named text" in refusal(lambda: from_hub("org/name", None, "train", None, True))
 
 
 def test_hub_splits_are_listed_or_refused(monkeypatch):

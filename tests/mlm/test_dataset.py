@@ -193,7 +193,7 @@ def test_preview_shows_what_stands_there_and_what_is_wanted(tiny_tokenizer):
     masking = Masking(1, tiny_tokenizer.mask_token_id, ids, probability=0.1, masked_fraction=1.0, random_fraction=0.0)
     affixes = [tiny_tokenizer.cls_token_id], [tiny_tokenizer.sep_token_id]
     dataset = MaskedRows(store, rows, masking, affixes, tiny_tokenizer.pad_token_id, flat=True)
-    (line,) = preview_rows(dataset, tiny_tokenizer, num_rows=3)
+    (line,) = preview_rows(dataset, tiny_tokenizer, [Item(0, 0)])
     words = line.replace("[MASK] -> ", "[MASK]->").split()
     (wanted,) = (word for word in words if word.startswith("{"))
     place = words.index(wanted) - 1

@@ -114,10 +114,11 @@ def run_with_hub(hub, tmp_path_factory):
         name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS"))
     }
 
-    def run(*words):
+    def run(*words, **variables):
         home = tmp_path_factory.mktemp("hf_home")
         address = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "NO_PROXY": "127.0.0.1"}
         environment = {**kept, **address, "PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_TELEMETRY": "1"}
+        environment |= {name: str(value) for name, value in variables.items()}
         words = [sys.executable, *map(str, words)]
         return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, cwd=home)
 
@@ -212,3 +213,20 @@ def test_stage_1_from_a_private_data_set(run_with_hub, hub, tiny_documents, tmp_
     assert refused.returncode == 2
     assert "error: someone/tiny-corpus: no such data set on the Hub; check the name" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.slow  # a process that imports everything, 10 s
+def test_a_stream_from_the_hub_leaves_nothing_of_it_on_the_disk(run_with_hub, hub, tiny_documents, tmp_path):
+    out, home = tmp_path / "out", tmp_path / "home"
+    words = ["--dataset_name=someone/tiny-corpus", "--model_name_or_path=someone/tiny-bert", f"--output_dir={out}"]
+    flags = ["--streaming", "--stream_validation=20", "--max_steps=2", "--max_seq_length=48", "--use_cpu",
+             "--bf16=false", "--save_steps=1", f"--token_cache_dir={tmp_path / 'ids'}"]  # fmt: skip
+    done = run_with_hub(ROOT / "run_mlm.py", *words, *flags, f"--token={TOKEN}", HF_HOME=home, TMPDIR=tmp_path)
+    assert done.returncode == 0, done.stderr
+    corpus = json.loads((out / "run.json").read_text())["corpus"]
+    assert (corpus["shards"], corpus["validation_documents"]) == (1, 20)
+    mark = json.loads((out / "checkpoint-1" / "stream_0.json").read_text())
+    assert mark["num_rows"] == 8 and mark["num_processes"] == 1
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and "adaptation" not in path.name]
+    assert len(written) > 10 and not (tmp_path / "ids").exists()
+    assert not [path for path in written if tiny_documents[150].encode() in path.read_bytes()]

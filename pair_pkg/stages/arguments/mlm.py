@@ -19,6 +19,7 @@ STOP_RULES = {  # of each the last one says which checkpoint is best
     "both": {"eval_loss": False, "eval_probe": True},
 }
 DEFAULT_PATIENCE = 3
+DEFAULT_VALIDATION_PERCENTAGE = 5.0
 
 
 @dataclass
@@ -37,7 +38,27 @@ class CorpusArguments:
     )
     dataset_name: str | None = field(default=None, metadata={"help": "data set on the Hub, in place of files"})
     dataset_config_name: str | None = field(default=None, metadata={"help": "its configuration"})
-    streaming: bool = field(default=False, metadata={"help": "read the Hub's data set without storing its files"})
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "for a corpus larger than the disk: read the files, or the Hub's data set, while training, and "
+            "store nothing of them; needs --max_steps"
+        },
+    )
+    stream_buffer: int | None = field(
+        default=None,
+        metadata={
+            "help": "with --streaming: characters of text that each process packs into rows and shuffles at a time; "
+            "unset: 8,000,000, about 2 million tokens"
+        },
+    )
+    stream_validation: int | None = field(
+        default=None,
+        metadata={
+            "help": "with --streaming: documents to validate on, the first of the Hub's validation split, or of the "
+            "corpus, which then are not trained on; unset: 1,000; --validation_file names others"
+        },
+    )
     text_column: str | None = field(
         default=None, metadata={"help": "column of the text; unset: text, content, document, ..."}
     )
@@ -57,8 +78,9 @@ class CorpusArguments:
             "before them, by MinHash, such as 0.8 (Lee et al., 2022); unset: none, for templates of a domain look alike"
         },
     )
-    validation_split_percentage: float = field(
-        default=5, metadata={"help": "share of the documents drawn for validation, in percent, 0 < p < 100"}
+    validation_split_percentage: float | None = field(
+        default=None,
+        metadata={"help": "share of the documents drawn for validation, in percent, 0 < p < 100; unset: 5"},
     )
     max_seq_length: int | None = field(
         default=None,
@@ -92,15 +114,24 @@ class CorpusArguments:
             raise InputError("no corpus: give --train_file or --dataset_name")
         if self.train_file and self.dataset_name:
             raise InputError("two corpora: give --train_file or --dataset_name, not both")
-        refuse_below(self, max_train_samples=1, max_eval_samples=1)
+        refuse_below(self, max_train_samples=1, max_eval_samples=1, stream_buffer=1, stream_validation=1)
         if not 0 < self.mlm_probability < 1:
             raise InputError(f"--mlm_probability {self.mlm_probability} is no share; give 0 < p < 1, such as 0.15")
         if self.near_duplicates is not None and not 0 < self.near_duplicates < 1:
             raise InputError(f"--near_duplicates {self.near_duplicates} is no share; give 0 < share < 1, such as 0.8")
-        if not 0 < self.validation_split_percentage < 100:
+        if not 0 < self.validation_percentage < 100:
             raise InputError(
                 f"--validation_split_percentage {self.validation_split_percentage} is no share; give 0 < p < 100"
             )
+        for name in ("stream_buffer", "stream_validation"):
+            if getattr(self, name) is not None and not self.streaming:
+                raise InputError(f"--{name} is of streams; give --streaming with it, or leave it out")
+
+    @property
+    def validation_percentage(self) -> float:
+        """Share of the documents to validate on, where no others are named, in percent."""
+        given = self.validation_split_percentage
+        return DEFAULT_VALIDATION_PERCENTAGE if given is None else given
 
 
 @dataclass(repr=False)

@@ -66,6 +66,9 @@ STAGE_1 = [
     ("pair_text_share", f"{PAIR} --include_pair_text --pair_text_share=0.2"), ("extend_vocab", "--extend_vocab=3"),
     ("new_words", "--new_words={other}/words.txt"),
     ("new_words_warmup_steps", "--new_words={other}/words.txt --new_words_warmup_steps=2"),
+    ("streaming", "--streaming --max_steps=9"),
+    ("stream_buffer", "--streaming --max_steps=9 --stream_buffer=100"),
+    ("stream_validation", "--streaming --max_steps=9 --stream_validation=10"),
 ]  # fmt: skip
 BI = "--architecture=bi_encoder"
 STAGE_2 = [
@@ -88,7 +91,7 @@ REFUSED = {"label_smoothing_factor"}  # in any run
 # Flags of ours that decide on nothing in a run: where they lead to, how it is computed, what is told; or data, of which
 # the identity has the content.
 INDIFFERENT = {
-    "dataset_name", "dataset_config_name", "streaming", "pad_to_max_length", "preprocessing_num_workers",
+    "dataset_name", "dataset_config_name", "pad_to_max_length", "preprocessing_num_workers",
     "encoding", "overwrite_cache", "token_cache_dir", "dry_run", "config_name", "cache_dir", "model_revision", "token",
     "trust_remote_code", "use_fast_tokenizer", "low_cpu_mem_usage", "dtype", "vocab_size", "select_by",
     "overwrite_output_dir", "allow_changed", "report_slices", "predict_file", "sentence1_column", "sentence2_column",

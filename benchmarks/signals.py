@@ -34,7 +34,7 @@ from benchmarks.launches import (
     processes_below,
 )
 from benchmarks.result import Result, Table
-from benchmarks.tiny_runs import Run, differing, final_state, stage_1, stage_1_words, stock
+from benchmarks.tiny_runs import STEPS, Run, differing, final_state, stage_1, stage_1_words, stock
 from pair_pkg import errors
 from pair_pkg.errors import EXIT_INTERRUPTED
 from pair_pkg.training.manifest import STAGING_NAME, find_damage
@@ -179,7 +179,7 @@ def _without_handlers(target: Run) -> Run:
 
 
 def _try(references: _References, case: Case, place: Path, draw: random.Random) -> Verdict | None:
-    """One case; None where the run had ended before the signal, or did with status 0."""
+    """One case; None where the run had taken its last step before the signal, and ended well."""
     whole, expected = references.whole(case.launcher)
     before = processes_below()
     for path in place.parent.glob(f"{place.name}*"):
@@ -192,7 +192,7 @@ def _try(references: _References, case: Case, place: Path, draw: random.Random) 
     status = run.wait()
     seconds = time.perf_counter() - sent_at
     orphans = count_orphans(before)
-    if not sent or status == 0:
+    if not sent or (status == 0 and steps_done == STEPS):
         return None
     faults = {
         "exit status": _status_fault(run, case, status),

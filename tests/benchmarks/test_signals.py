@@ -1,5 +1,6 @@
 """A small draw of the signals that ``python -m benchmarks signals`` sends forty of, with its control."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -17,6 +18,8 @@ from benchmarks.signals import (
     draw_cases,
     signal_and_continue,
 )
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by prctl, which Linux has")
 
 
 def test_a_draw_takes_every_place_and_phase_by_turns():

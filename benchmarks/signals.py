@@ -108,7 +108,7 @@ def draw_cases(num_forked: int, num_launched: int, seed: int) -> list[Case]:
 def _draw(places: tuple, count: int, draw: random.Random) -> list[Case]:
     """Each place with each phase comes once before one comes again; a round of places has all phases."""
     rounds = []
-    for shift in range(len(PHASES)):
+    for shift in draw.sample(range(len(PHASES)), len(PHASES)):
         phases = itertools.cycle([*PHASES][shift:] + [*PHASES][:shift])
         rounds += [[Case(*place, phase, draw.choice(NUMBERS)) for place, phase in zip(places, phases)]]
     other = {signals.SIGTERM: signals.SIGINT, signals.SIGINT: signals.SIGTERM}
@@ -199,6 +199,7 @@ def _try(references: _References, case: Case, place: Path, draw: random.Random) 
         "nothing lost": _loss(place, case, steps_done, is_sealed=references.side != STOCK),
         "no orphan": f"{orphans} left" if orphans else "",
     }
+    log = run.log()[-2000:]  # whoever continues writes it anew
     continued = references.start(TORCHRUN if case.launcher == TORCHRUN else FORK, place)
     status = continued.wait()
     if status:
@@ -207,7 +208,7 @@ def _try(references: _References, case: Case, place: Path, draw: random.Random) 
         faults["same end"] = ", ".join(differing(final_state(place), expected))
     faults = {check: fault for check, fault in faults.items() if fault}
     if faults:
-        faults["log"] = run.log()[-2000:]
+        faults["log"] = log
     return Verdict(case, faults, seconds)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.forks import tell_phases
-from pair_pkg.errors import run_door
+from pair_pkg.errors import EXIT_FAILED, run_door
 from pair_pkg.stages import adapt
 
 
@@ -17,8 +17,11 @@ def main(place: Path, words: list[str]) -> int:
     rank = os.environ.get("RANK", "0")
     if rank == "0":
         tell_phases(place.with_suffix(".marks"))
-    status = run_door(adapt.main, [*words, f"--output_dir={place}"])
-    place.with_suffix(f".status{rank}").write_text(str(status))
+    status = EXIT_FAILED  # of a traceback
+    try:
+        status = run_door(adapt.main, [*words, f"--output_dir={place}"])
+    finally:
+        place.with_suffix(f".status{rank}").write_text(str(status))
     return status
 
 

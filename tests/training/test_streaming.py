@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import TrainerCallback
@@ -16,6 +17,7 @@ from pair_pkg.records import read_json, read_record
 from pair_pkg.stages import adapt, mlm_trainer
 from pair_pkg.training.streaming import TrainingStream
 from pair_pkg.training.trainer import StageTrainer
+from tests.data.test_stream import build, numbered
 
 ROOT = Path(__file__).parents[2]
 NUM_DOCUMENTS = 140  # 20 to validate on; the rest is some 70 rows in several blocks: 14 steps of 8 pass an epoch's end
@@ -171,6 +173,17 @@ def test_documents_to_validate_on_are_not_trained_on(mlm_words, tmp_path, monkey
     adapt.main(mlm_words(tmp_path / "out", *flags, "--stream_validation=30", "--do_train"))
     assert sorted(read) == sorted(f"{text} ok" for text in texts)
     assert run_door(adapt.main, mlm_words(tmp_path / "few", *flags, "--stream_validation=91")) == EXIT_BAD_INPUT
+
+
+def test_a_failure_names_its_rows_of_the_stream():
+    args = SimpleNamespace(world_size=1, process_index=0, max_steps=20, per_device_train_batch_size=3,
+                           gradient_accumulation_steps=2)  # fmt: skip
+    stream = TrainingStream(build(numbered(9, 4), buffer_characters=60), args)
+    list(stream.build_sampler(None))
+    position = stream._mark(19).position
+    assert position.epoch > 0
+    named = f"rows 114 to 119 of its stream, behind document {position.document} of a shard of epoch {position.epoch}"
+    assert stream.name_rows(19) == named
 
 
 def test_a_dry_run_of_a_stream(mlm_words, tmp_path, capsys):

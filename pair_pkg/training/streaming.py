@@ -35,8 +35,9 @@ class TrainingStream:
     def name_rows(self, step: int) -> str:
         """The rows of a step (from 0) of this process, in words."""
         mark, num_rows = self._mark(step), self.args.per_device_train_batch_size * self.args.gradient_accumulation_steps
-        first, epoch, document = mark.num_rows, mark.position.epoch, mark.position.document
-        return f"rows {first:,} to {first + num_rows - 1:,} of its stream, behind document {document:,} of a shard of epoch {epoch}"
+        first, last = mark.num_rows, mark.num_rows + num_rows - 1
+        place = f"behind document {mark.position.document:,} of a shard of epoch {mark.position.epoch}"
+        return f"rows {first:,} to {last:,} of its stream, {place}"
 
     def _mark(self, step: int) -> Mark:
         assert self._sampler is not None, "there is no place before the first batch"

@@ -42,10 +42,10 @@ def planned_saves(args: TrainingArguments, state: TrainerState) -> int:
     every, is_by_steps = state.save_steps, args.save_strategy == SaveStrategy.STEPS
     if args.save_strategy == SaveStrategy.BEST:
         every, is_by_steps = state.eval_steps, args.eval_strategy == IntervalStrategy.STEPS
+    steps_left = state.max_steps - state.global_step
     if is_by_steps:
-        steps_left = state.max_steps - state.global_step
         return math.ceil(steps_left / every) if every else min(steps_left, 1)
-    return math.ceil(state.num_train_epochs - (state.epoch or 0))
+    return min(math.ceil(state.num_train_epochs - (state.epoch or 0)), steps_left)  # a stream has epochs without end
 
 
 def run_bytes(model: int, checkpoint: int, saves: int, limit: int | None, there: int) -> int:

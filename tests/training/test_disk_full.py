@@ -4,10 +4,13 @@ import errno
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors.torch import load_file
+from transformers import TrainerState
 
 from pair_pkg.errors import EXIT_DISK_FULL, is_disk_full, run_door
 from pair_pkg.records import read_record
@@ -170,6 +173,24 @@ def test_both_doors_ask_for_room_and_go_on_when_there_is_some(
     learning = [weight.requires_grad_() for weight in load_file(saved / "model.safetensors").values()]
     checkpoint = room.checkpoint_bytes(learning, "adamw_torch")[1]
     assert 0.7 * (written := sum(path.stat().st_size for path in saved.iterdir())) < checkpoint < written
+
+
+PLANS = {
+    "none": ("no", {}, 0),
+    "every 10 steps of 25, and the end": ("steps", {"save_steps": 10}, 3),
+    "what is left of them": ("steps", {"save_steps": 10, "global_step": 20}, 1),
+    "the end alone": ("steps", {"save_steps": 0}, 1),
+    "every epoch that is left": ("epoch", {"epoch": 1.5}, 2),
+    "a stream's": ("epoch", {"num_train_epochs": sys.maxsize}, 25),
+    "the best of each evaluation": ("best", {"eval_steps": 5}, 5),
+}
+
+
+@pytest.mark.parametrize(("strategy", "state", "saves"), PLANS.values(), ids=PLANS)
+def test_the_saves_of_a_run_are_counted(strategy, state, saves):
+    args = SimpleNamespace(save_strategy=strategy, eval_strategy="steps")
+    plain = {"max_steps": 25, "num_train_epochs": 3, "save_steps": 0, "eval_steps": 0}
+    assert room.planned_saves(args, TrainerState(**{**plain, **state})) == saves
 
 
 def test_an_export_is_refused_that_has_no_room(tiny_cross_encoder, tmp_path, monkeypatch, capfd):

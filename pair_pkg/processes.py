@@ -18,6 +18,8 @@ from pair_pkg.interrupts import Interrupted
 PATIENCE = timedelta(days=7)
 GLOO_THREADS_END = 0.1  # seconds in which the interpreter's lock is free for them; they need far less than one
 
+ENDED = "another process of this launch ended; the same command goes on"
+
 Made = TypeVar("Made")
 
 
@@ -63,7 +65,7 @@ class Processes:
             try:
                 dist.all_gather_object(values, value)
             except RuntimeError as error:
-                raise Interrupted("another process of this launch ended; the same command goes on") from error
+                raise Interrupted(ENDED) from error
         return values
 
 
@@ -86,6 +88,35 @@ def joined_launch() -> Iterator[Processes]:
     with process_group_ends():
         dist.init_process_group("gloo", timeout=PATIENCE)
         yield Processes(dist.get_rank(), count)
+
+
+@contextmanager
+def one_first(is_first: bool) -> Iterator[None]:
+    """The first ones are alone in this block; the others come when they are through, and all leave it together.
+
+    However long it takes: the limit of the run's own group is for the steps of a training. Where one fails the others
+    come all the same, and fail alike. Raises ``Interrupted`` where one has died.
+    """
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        yield
+        return
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    try:
+        if not is_first:
+            _meet(group)
+        yield
+    finally:
+        if is_first:
+            _meet(group)
+    _meet(group)
+    dist.destroy_process_group(group)
+
+
+def _meet(group: Any) -> None:
+    try:
+        dist.barrier(group)
+    except RuntimeError as error:
+        raise Interrupted(ENDED) from error
 
 
 def local_index() -> int:

@@ -6,30 +6,25 @@ disk and renamed, so a store that exists is whole; its sizes are checked when it
 """
 
 import json
-import logging
 import os
-import shutil
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.chinese import ChineseWords
+from pair_pkg.data.once import build_once
 from pair_pkg.data.word_processes import tokenize_chunks
 from pair_pkg.data.words import TokenizedTexts, WordTokenizer
 from pair_pkg.errors import InputError
-from pair_pkg.records import fingerprint, flush, read_json, write_json
-
-logger = logging.getLogger("pair_pkg")
+from pair_pkg.records import fingerprint, read_json, write_json
 
 CHUNK_CHARACTERS = 2_000_000  # tokenized at a time: large enough for speed, small enough for flat memory
 STORE_NAME = "store.json"
@@ -73,14 +68,8 @@ def load_or_build_store(
     segmentation = [] if chinese is None else [chinese.fingerprint]
     key = fingerprint([source_fingerprint, tokenizer_fingerprint(tokenizer), *segmentation])
     store_dir = open_cache(cache_dir) / f"tokens-{key}"
-    if overwrite or find_damage(store_dir):
-        with _one_at_a_time(store_dir) as waited:
-            damage = find_damage(store_dir)
-            if damage and store_dir.exists():
-                logger.warning("%s: %s; the corpus is tokenized anew", store_dir, damage)
-            if damage or (overwrite and not waited):
-                shutil.rmtree(store_dir, ignore_errors=True)
-                _build_store(store_dir, tokenizer, read_texts, read_accounting, chinese, quiet)
+    build = partial(_build_store, tokenizer, read_texts, read_accounting, chinese, quiet)
+    build_once(store_dir, build, find_damage=find_damage, anew=overwrite)
     return load_store(store_dir)
 
 
@@ -129,24 +118,6 @@ def open_cache(cache_dir: str | Path) -> Path:
     if not os.access(path, os.W_OK | os.X_OK):
         raise InputError(f"{path}: may not be written; give another --token_cache_dir, or change its permissions")
     return path
-
-
-@contextmanager
-def _one_at_a_time(store_dir: Path) -> Iterator[bool]:
-    """Keep other processes from building the same store; says whether another was awaited."""
-    lock = FileLock(store_dir.with_name(f".{store_dir.name}.lock"))
-    waited = False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        logger.info("%s: another process tokenizes this corpus; waiting for it", store_dir)
-        lock.acquire()
-        waited = True
-    try:
-        yield waited
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)  # whoever waits for it sees that it is gone, and makes another
-        lock.release()
 
 
 def load_store(store_dir: Path) -> TokenStore:
@@ -213,43 +184,25 @@ def pair_middle(tokenizer: PreTrainedTokenizerFast) -> list[int]:
 
 
 def _build_store(
-    store_dir: Path,
     tokenizer: PreTrainedTokenizerFast,
     read_texts: Callable[[], Iterable[str]],
     read_accounting: Callable[[], dict[str, Any]],
     chinese: ChineseWords | None,
     quiet: bool,
+    folder: Path,
 ) -> None:
     dtype = np.dtype(np.uint16 if num_ids(tokenizer) <= 1 << 16 else np.uint32)
-    building = Path(tempfile.mkdtemp(dir=store_dir.parent, prefix=f".{store_dir.name}."))
-    try:
-        offsets, unknown = array("q", [0]), 0
-        with open(building / "ids.bin", "wb") as ids_file, open(building / "word_starts.bin", "wb") as starts_file:
-            for ids, starts, lengths in _tokenize(read_texts(), tokenizer, chinese, quiet):
-                ids.astype(dtype).tofile(ids_file)
-                starts.tofile(starts_file)
-                offsets.frombytes((offsets[-1] + np.cumsum(lengths)).tobytes())
-                unknown += _count_unknown(ids, tokenizer)
-        np.save(building / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
-        accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
-        write_json(building / STORE_NAME, {"dtype": dtype.name, "accounting": accounting})
-        for path in (*building.iterdir(), building):
-            flush(path)
-        _rename_unless_built(building, store_dir)
-    except BaseException:
-        shutil.rmtree(building, ignore_errors=True)
-        raise
-
-
-def _rename_unless_built(building: Path, store_dir: Path) -> None:
-    """Put a store into its place; one that a run on another machine has put there meanwhile is as good, and stays."""
-    try:
-        building.rename(store_dir)
-        flush(store_dir.parent)
-    except OSError:
-        if find_damage(store_dir):
-            raise
-        shutil.rmtree(building)
+    offsets, unknown = array("q", [0]), 0
+    folder.mkdir()
+    with open(folder / "ids.bin", "wb") as ids_file, open(folder / "word_starts.bin", "wb") as starts_file:
+        for ids, starts, lengths in _tokenize(read_texts(), tokenizer, chinese, quiet):
+            ids.astype(dtype).tofile(ids_file)
+            starts.tofile(starts_file)
+            offsets.frombytes((offsets[-1] + np.cumsum(lengths)).tobytes())
+            unknown += _count_unknown(ids, tokenizer)
+    np.save(folder / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
+    accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
+    write_json(folder / STORE_NAME, {"dtype": dtype.name, "accounting": accounting})
 
 
 def _tokenize(

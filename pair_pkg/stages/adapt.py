@@ -2,13 +2,13 @@
 
 import functools
 import itertools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedConfig, PreTrainedTokenizerFast
 
+from pair_pkg.data.once import build_once
 from pair_pkg.data.tokens import open_cache, special_affixes
 from pair_pkg.errors import InputError
 from pair_pkg.mlm.decoders import refuse_other_encoders
@@ -223,11 +223,7 @@ def _learn_tokenizer(source: Source, vocab_size: int) -> Path:
     """Folder of the tokenizer learnt from a corpus, in the cache, found again where corpus and size are the same."""
     cache = open_cache(source.corpus.token_cache_dir)
     learnt = cache / f"tokenizer-{fingerprint([source.fingerprint(), vocab_size])}"
-    if not learnt.is_dir():
-        tokenizer = train_tokenizer(source, vocab_size)
-        with tempfile.TemporaryDirectory(dir=cache) as building:  # a tokenizer that exists is whole
-            tokenizer.save_pretrained(Path(building, "tokenizer"))
-            Path(building, "tokenizer").rename(learnt)
+    build_once(learnt, lambda place: train_tokenizer(source, vocab_size).save_pretrained(place))
     return learnt
 
 

@@ -28,6 +28,7 @@ from pair_pkg.data.shards import FileShards, HubShards, Shards
 from pair_pkg.data.tokens import TokenStore, load_or_build_store
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
+from pair_pkg.processes import local_index
 from pair_pkg.records import fingerprint, fingerprint_files
 from pair_pkg.stages.arguments.mlm import CorpusArguments
 
@@ -115,7 +116,7 @@ class Source:
             texts,
             lambda: asdict(audit),
             chinese=chinese,
-            overwrite=self.corpus.overwrite_cache,
+            overwrite=self.corpus.overwrite_cache and local_index() == 0,  # the others come when it is done
             quiet=quiet,
         )
         accounting = store.accounting

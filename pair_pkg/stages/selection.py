@@ -10,6 +10,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import AutoModel, PreTrainedTokenizerFast, TrainingArguments
 
+from pair_pkg.data.once import build_once
 from pair_pkg.data.texts import TextTokens, ranges
 from pair_pkg.data.tokens import TokenStore, open_cache, special_affixes
 from pair_pkg.modeling.embedding import SentenceEncoder, encode_texts, encode_tokens
@@ -44,13 +45,14 @@ def build_selection(
         windows = hashlib.sha256(starts.tobytes() + lengths.tobytes()).hexdigest()
         key = fingerprint([identity, top_k, list(sentences), windows])
         path = Path(open_cache(cache_dir), f"selection-{key}.npy")
-        if not path.is_file():
+
+        def build(place: Path) -> None:
             encoder = load_model(AutoModel, model.model_name_or_path, load_named_config(model), **model.hub())
             encoder = SentenceEncoder(encoder.to(args.device), tokenizer, "mean", max_seq_length)
-            chosen = nearest_windows(encoder, store, starts, lengths, sentences, top_k, quiet=bool(args.disable_tqdm))
-            partial = path.with_suffix(f".{args.process_index}.npy")
-            np.save(partial, chosen)
-            partial.rename(path)
+            quiet = bool(args.disable_tqdm)
+            np.save(place, nearest_windows(encoder, store, starts, lengths, sentences, top_k, quiet=quiet))
+
+        build_once(path, build)
         return np.load(path)
 
     return select

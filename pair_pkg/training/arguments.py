@@ -8,7 +8,8 @@ import math
 import os
 import sys
 from argparse import SUPPRESS
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, get_args, get_type_hints
 
@@ -20,7 +21,7 @@ from transformers.training_args import trainer_log_levels
 
 from pair_pkg.errors import InputError, one_line
 from pair_pkg.modeling.precision import choose_precision
-from pair_pkg.processes import Processes
+from pair_pkg.processes import Processes, one_first
 from pair_pkg.training.flag_help import FlagHelp
 from pair_pkg.training.legacy_flags import translate_legacy
 from pair_pkg.training.settings import Setting, is_recipe, read_bool, read_recipe, read_words, to_words
@@ -239,6 +240,15 @@ class StageTrainingArguments(TrainingArguments):
         refuse_below(self, per_device_train_batch_size=1, per_device_eval_batch_size=1, gradient_accumulation_steps=1)
         refuse_below(self, learning_rate=0, seed=0, data_seed=0, dataloader_num_workers=0, neftune_noise_alpha=0)
         get_reporting_integration_callbacks(self.report_to)  # refuses an unknown one, now and not after the data
+
+    @contextmanager
+    def main_process_first(self, local: bool = True, desc: str = "work") -> Iterator[None]:
+        """The library's, without ``ddp_timeout``: half an hour is short for a corpus.
+
+        ``local``: the first process of each machine, as each may have a cache of its own.
+        """
+        with one_first((self.local_process_index if local else self.process_index) == 0):
+            yield
 
     @property
     def processes(self) -> Processes:

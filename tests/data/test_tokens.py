@@ -130,7 +130,7 @@ def test_a_store_is_flushed_before_it_has_its_name(tmp_path, piece_tokenizer, mo
     def flush(path):
         flushed.append((path.name, any(tmp_path.glob("tokens-*"))))
 
-    monkeypatch.setattr("pair_pkg.data.tokens.flush", flush)
+    monkeypatch.setattr("pair_pkg.data.once.flush", flush)
     build(tmp_path, piece_tokenizer, ["chess"])
     files = {"ids.bin", "word_starts.bin", "offsets.npy", "store.json"}
     assert {name for name, has_its_name in flushed if not has_its_name} > files

@@ -2,16 +2,20 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pair_pkg.pairs.decision import load_decision, save_decision
 from pair_pkg.records import read_record, write_record
+from pair_pkg.search import vector_job
 
 pytestmark = pytest.mark.slow  # processes of their own, which import everything once
 
@@ -39,7 +43,7 @@ def become(rank, job):
     os.environ.update(rank_of | count_of, MASTER_ADDR="localhost", MASTER_PORT=str(job["port"]), OMP_NUM_THREADS="1")
     log = os.open(job["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.dup2(log, 1), os.dup2(log, 2)
-    signal.alarm(120)
+    signal.alarm(300)
     exec(job["code"], {**globals(), "rank": rank})
     return run_door(importlib.import_module(job["door"]).main, job["words"])
 
@@ -62,6 +66,7 @@ for line in sys.stdin:
                 os._exit(status)
         family.append(pid)
     print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in family]), flush=True)
+os._exit(0)
 """
 COUNTED = """
 def counted(work, place):
@@ -151,16 +156,15 @@ def test_vectors_of_several_processes_are_the_file_of_one(embed, tmp_path, suffi
     assert not list(tmp_path.glob("*.part*")) and not list(tmp_path.glob("*.state.json"))
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_killed_process_ends_all_and_any_number_goes_on(embed, count):
+def test_a_killed_process_ends_all_and_any_number_goes_on(embed):
     _, log, expected = embed(1, "one.npy")
     groups = all_of(groups_in(log))
     statuses, log, nothing = embed(2, "cut.npy", COUNTED + KILLED)
     assert statuses == [75, -signal.SIGKILL] and nothing is None
     assert "interrupted: another process of this launch ended; the same command goes on" in log
     done = all_of(groups_in(log))
-    statuses, log, shared = embed(count, "cut.npy")
-    assert statuses == [0] * count and shared == expected, log
+    statuses, log, shared = embed(3, "cut.npy")
+    assert statuses == [0, 0, 0] and shared == expected, log
     assert f"going on behind row 0 of 92, with {len(done)} chunks of 8 rows from beyond it" in log
     assert len(done) > 3 and sorted(done + all_of(groups_in(log))) == groups  # none is encoded twice
 
@@ -179,6 +183,27 @@ def test_bad_input_is_told_once_by_each_and_nothing_is_left(embed, tmp_path):
     statuses, log, _ = embed(2, "v.npy")
     assert statuses == [2, 2] and log.count("exists, and holds other vectors") == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "texts.txt", "v.npy"]
+
+
+def test_torchrun_ends_with_a_killed_process_and_goes_on(launch, tiny_bi_encoder, tmp_path):
+    """As a user starts it: the death of one worker ends the launcher and the other, and leaves what they have done."""
+    (tmp_path / "texts.txt").write_text("".join(f"pump {row}\n" for row in range(vector_job.CHUNK_ROWS + 50)))
+    words = ["--model", tiny_bi_encoder, str(tmp_path / "texts.txt"), "--output"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m"]
+    with open(tmp_path / "torchrun", "wb") as log:
+        process = subprocess.Popen(
+            [*torchrun, "pair_pkg", "embed", *words, str(tmp_path / "cut.npy")], cwd=ROOT, stdout=log, stderr=log
+        )
+    parts = tmp_path / "cut.npy.parts"
+    while not list(parts.glob("*1.npz")):  # of the second process, which then waits for the first
+        assert process.poll() is None, (tmp_path / "torchrun").read_text()
+        time.sleep(0.02)
+    first, second = (child.pid for child in psutil.Process(process.pid).children() if "embed" in child.cmdline())
+    os.kill(second, signal.SIGKILL)
+    assert process.wait(timeout=120) != 0 and not psutil.pid_exists(first) and not (tmp_path / "cut.npy").exists()
+    assert launch(1, "pair_pkg.stages.embed", *words, tmp_path / "cut.npy")[0] == [0]
+    assert launch(1, "pair_pkg.stages.embed", *words, tmp_path / "one.npy")[0] == [0]
+    assert (tmp_path / "cut.npy").read_bytes() == (tmp_path / "one.npy").read_bytes()
 
 
 # ---- pairs ----
@@ -262,3 +287,79 @@ def test_predictions_of_stage_2_are_those_of_one_process(launch, pairs_path, tin
         measured = ("test", "baselines", "intervals", "slices", "decision", "calibration", "eval_accuracy")
         assert {name: two[name] for name in measured} == {name: one[name] for name in measured}
         assert not [group for rank, group in groups_in(log).items() if rank and "binary" in group]  # the first measures
+
+
+# ---- a corpus ----
+
+TOKENIZE = """
+import time, types
+from datetime import timedelta
+from pathlib import Path
+from transformers import TrainingArguments
+from pair_pkg.data import tokens
+from pair_pkg.modeling.loading import load_tokenizer
+from pair_pkg.stages.arguments.mlm import CorpusArguments
+from pair_pkg.stages.corpus import Source
+from pair_pkg.training.arguments import StageTrainingArguments
+
+model, corpus, cache, machines, seconds, overwrite = job["words"]
+per_machine = job["count"] // int(machines)
+os.environ.update(LOCAL_RANK=str(rank % per_machine), LOCAL_WORLD_SIZE=str(per_machine))
+
+build = tokens._build_store
+def slow(*values):
+    os.write(1, f'together {rank} ["built"]\\n'.encode())
+    time.sleep(float(seconds))
+    build(*values)
+tokens._build_store = slow
+
+def main(words):
+    torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=3))  # a step's, as of --ddp_timeout
+    args = StageTrainingArguments(output_dir=cache, use_cpu=True)
+    own = cache.replace("MACHINE", str(rank // per_machine))
+    flags = CorpusArguments(train_file=[corpus], token_cache_dir=own, overwrite_cache=overwrite == "overwrite")
+    with args.main_process_first():
+        store = Source(flags, (Path(corpus),)).store(load_tokenizer(model), None, True)
+    assert store.num_documents == 200
+    torch.distributed.barrier()
+
+sys.modules["tokenize_corpus"] = types.SimpleNamespace(main=main)
+"""
+LIBRARYS_WAY = "StageTrainingArguments.main_process_first = TrainingArguments.main_process_first\n"
+DIES = "tokens._build_store = lambda *values: os.kill(os.getpid(), signal.SIGKILL)\n"
+
+
+@pytest.fixture
+def tokenize(launch, tiny_bert, tiny_corpus, tmp_path):
+    """``tokenize(count, machines=, cache=, seconds=, overwrite=, code=)``: the statuses, and who built a store."""
+
+    def run(count, machines=1, cache="cache", seconds=0.2, overwrite="", code=""):
+        words = [tiny_bert, tiny_corpus, tmp_path / cache, machines, seconds, overwrite]
+        statuses, log = launch(count, "tokenize_corpus", *words, code=TOKENIZE + code)
+        return statuses, [rank for rank in range(4) if f'together {rank} ["built"]' in log], log
+
+    return run
+
+
+def test_a_corpus_is_tokenized_by_the_first_process_of_each_machine(tokenize):
+    assert tokenize(4, machines=2, cache="of-MACHINE")[:2] == ([0] * 4, [0, 2])
+    assert tokenize(4, machines=2, cache="of-MACHINE")[:2] == ([0] * 4, [])
+
+
+def test_in_a_cache_that_machines_share_it_is_tokenized_once(tokenize):
+    statuses, builders, _ = tokenize(4, machines=2)
+    assert statuses == [0] * 4 and len(builders) == 1 and builders[0] in (0, 2)
+    statuses, builders, log = tokenize(2, overwrite="overwrite")
+    assert statuses == [0, 0] and builders == [0] and log.count('["built"]') == 1
+
+
+def test_tokenizing_may_take_longer_than_a_step(tokenize):
+    """The control is the library's own way, which ends with the time limit of a step."""
+    assert tokenize(2, seconds=6)[:2] == ([0, 0], [0])
+    statuses, _, log = tokenize(2, seconds=6, cache="other", code=LIBRARYS_WAY)
+    assert 0 not in statuses and "imed out" in log, log
+
+
+def test_a_killed_tokenizer_ends_the_launch(tokenize):
+    statuses, _, log = tokenize(2, code=DIES)
+    assert statuses == [-signal.SIGKILL, 75] and "another process of this launch ended" in log

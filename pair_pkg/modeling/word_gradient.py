@@ -3,6 +3,7 @@
 # V words of the vocabulary, N tokens, D width of an embedding
 
 import types
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,12 @@ def keep_word_gradient(embedding: nn.Embedding) -> None:
     The gradient is the same to the bit, and dense for whoever reads it. It serves one process on a CPU, and weights
     that nothing else in the model reads, such as a head tied to them; elsewhere lookups stay torch's own.
     """
-    embedding.kept_gradient = _KeptGradient()
-    embedding.forward = types.MethodType(_look_up, embedding)
+    instance: Any = embedding  # its class stays, so what it saves is plain
+    instance.kept_gradient = _KeptGradient()
+    instance.forward = types.MethodType(_look_up, embedding)
 
 
-def _look_up(self: nn.Embedding, ids: Tensor) -> Tensor:
+def _look_up(self: Any, ids: Tensor) -> Tensor:
     """Ids of any shape -> (..., D)."""
     serves = (
         torch.is_grad_enabled()

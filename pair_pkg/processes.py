@@ -128,6 +128,8 @@ def local_index() -> int:
 def process_group_ends() -> Iterator[None]:
     """The group of processes that was set up in this block ends with it, not with the interpreter.
 
+    Raises ``Interrupted`` where an exchange in the block fails because another process has died.
+
     A thread of gloo needs the interpreter's lock to drop the tensors of its last exchange. Where it gets the lock
     only while the interpreter ends, the process is aborted ("terminate called without an active exception") though
     its work is done; DistributedDataParallel keeps the group alive, so that ending it does not wait for its threads.
@@ -135,7 +137,23 @@ def process_group_ends() -> Iterator[None]:
     """
     try:
         yield
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise Interrupted(f"{ENDED} from what is saved ({reason})") from error
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()
             time.sleep(GLOO_THREADS_END)
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an exchange failed because a process has died or cannot be reached; gloo has no error class of its own.
+
+    >>> is_lost_process(RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [10.0.0.2]:5000"))
+    True
+    >>> is_lost_process(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    False
+    """
+    return isinstance(error, getattr(dist, "DistError", ())) or "gloo/transport" in str(error)

@@ -75,9 +75,18 @@ def rows_of_step(num_rows: int, rows_per_step: int, seed: int, step: int) -> np.
     >>> rows_of_step(5, 2, seed=1, step=2).tolist() == epoch_order(5, seed=1, epoch=0)[4:].tolist()
     True
     """
-    epoch, step_of_epoch = divmod(step, -(-num_rows // rows_per_step))
-    start = step_of_epoch * rows_per_step
+    epoch, start = place_of_step(num_rows, rows_per_step, step)
     return epoch_order(num_rows, seed, epoch)[start : start + rows_per_step]
+
+
+def place_of_step(num_rows: int, rows_per_step: int, step: int) -> tuple[int, int]:
+    """Where an optimizer step (from 0) begins: its epoch, and the rows of this epoch that come before it.
+
+    >>> place_of_step(5, 2, step=2), place_of_step(5, 2, step=3)
+    ((0, 4), (1, 0))
+    """
+    epoch, step_of_epoch = divmod(step, -(-num_rows // rows_per_step))
+    return epoch, step_of_epoch * rows_per_step
 
 
 class EvaluationSampler(Sampler[list[Item]]):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -44,21 +45,29 @@ SCHEMES = {
 
 
 ROOT = Path(__file__).parents[2]
+LONGEST = 900  # seconds; a few on an idle machine
 
 
 @pytest.fixture(scope="session")
 def run_forked(tmp_path_factory):
-    """``run_forked(*groups)``: groups of processes that do runs, one after the other; see ``forked.py``."""
+    """``run_forked(*groups)``: groups of processes that do runs, one after the other (``forked.py``); what they say."""
 
     def run(*groups):
         path = tmp_path_factory.mktemp("groups") / "groups.json"
         path.write_text(json.dumps(groups))
-        done = subprocess.run(
-            [sys.executable, ROOT / "tests/training/forked.py", path],
-            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, capture_output=True,
-            text=True, timeout=300,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-6000:]
+        with open(path.with_name("said"), "w+", encoding="utf-8") as said:
+            process = subprocess.Popen(
+                [sys.executable, ROOT / "tests/training/forked.py", path], cwd=ROOT, start_new_session=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}, stdout=said, stderr=said,
+            )  # fmt: skip
+            try:
+                status = process.wait(timeout=LONGEST)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+        text = path.with_name("said").read_text(encoding="utf-8")
+        assert status == 0, text[-6000:]
+        return text
 
     return run
 
@@ -152,6 +161,26 @@ def history_of():
         return np.array([(e["loss"], e["grad_norm"]) for e in trainer.state.log_history if "grad_norm" in e])
 
     return history
+
+
+@pytest.fixture
+def close_run():
+    """``close_run(one, other, steps)``: losses and gradient norms of all steps, and the weights, are equal to 1e-5."""
+
+    def trajectory(folder):
+        entries = read_json(folder / "log_history.json")
+        return np.array([(entry["loss"], entry["grad_norm"]) for entry in entries if "grad_norm" in entry])
+
+    def check(one, other, steps):
+        ours, wanted = trajectory(one), trajectory(other)
+        assert ours.shape == (steps, 2)
+        np.testing.assert_allclose(ours, wanted, rtol=0, atol=1e-5)
+        weights, expected = (load_file(folder / "model.safetensors") for folder in (one, other))
+        assert weights.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(weights[name], value, atol=1e-5, rtol=0, msg=name)
+
+    return check
 
 
 @pytest.fixture

@@ -4,9 +4,10 @@
 
 A group is ``{"processes": N, "environment": {...}, "runs": [...]}``: N processes that find each other as torchrun
 would have them, and do these runs one after the other; N = 1 is a plain process. The groups follow each other. A run
-is ``{"door": ..., "words": [...]}``; with ``stop_at`` the last process gets SIGTERM behind that step, and with ``rows``
-process n writes the [epoch, row] of its training batches to ``<rows>-<n>.json``. Whether weights are divided is looked
-at behind each step. Ends with 1 as soon as a process fails.
+is ``{"door": ..., "words": [...]}``; with ``stop_at`` the last process gets SIGTERM behind that step, with ``die_at``
+SIGKILL, after which its group does no other run, and with ``rows`` process n writes the [epoch, row] of its training
+batches to ``<rows>-<n>.json``. Whether weights are divided is looked at behind each step. Ends with 1 as soon as a
+process fails.
 """
 
 import functools
@@ -35,17 +36,17 @@ DOORS = {"run_mlm.py": adapt, "run_pair_cls.py": finetune}
 
 
 class Watch(TrainerCallback):
-    def __init__(self, stop_at):
-        self.stop_at = stop_at
+    def __init__(self, stop_at, die_at):
+        self.signals = {stop_at: signal.SIGTERM, die_at: signal.SIGKILL}
 
     def on_step_end(self, args, state, control, model, **settings):
         assert all(isinstance(weight, DTensor) == wants_fsdp(args) for weight in model.parameters())
-        if state.global_step == self.stop_at and args.process_index == args.world_size - 1:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if state.global_step in self.signals and args.process_index == args.world_size - 1:
+            os.kill(os.getpid(), self.signals[state.global_step])
 
 
 def do(run, rank):
-    watched_trainer = functools.partial(StageTrainer, callbacks=[Watch(run.get("stop_at"))])
+    watched_trainer = functools.partial(StageTrainer, callbacks=[Watch(run.get("stop_at"), run.get("die_at"))])
     mlm_trainer.StageTrainer = pair_model.StageTrainer = watched_trainer
     build_batch, seen = MaskedRows.build_batch, []
 
@@ -55,11 +56,12 @@ def do(run, rank):
         return build_batch(dataset, items)
 
     MaskedRows.build_batch = watched
-    status = run_door(DOORS[run["door"]].run, run["words"])
+    door = DOORS[run["door"]]
+    status = run_door(door.main if "die_at" in run else door.run, run["words"])
     MaskedRows.build_batch = build_batch
     if "rows" in run:
         Path(f"{run['rows']}-{rank}.json").write_text(json.dumps(seen))
-    if status != (EXIT_INTERRUPTED if "stop_at" in run else 0):
+    if status != (EXIT_INTERRUPTED if {"stop_at", "die_at"} & run.keys() else 0):
         raise SystemExit(f"status {status} of {run}")
 
 
@@ -83,12 +85,13 @@ def run_group(group):
     workers = [fork.Process(target=work, args=(group, rank, port)) for rank in range(group["processes"])]
     for worker in workers:
         worker.start()
+    expected = {0, -signal.SIGKILL} if any("die_at" in run for run in group["runs"]) else {0}
     while any(worker.is_alive() for worker in workers):
-        if any(worker.exitcode for worker in workers):
+        if {worker.exitcode for worker in workers} - {None, *expected}:
             for worker in workers:
                 worker.kill()
         time.sleep(0.05)
-    if any(worker.exitcode for worker in workers):
+    if {worker.exitcode for worker in workers} - expected:
         raise SystemExit(1)
 
 

@@ -3,10 +3,10 @@
 import pickle
 import shutil
 import time
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -18,9 +18,8 @@ from transformers.trainer_utils import SaveStrategy
 from pair_pkg.errors import DiskFull, InputError, TrainingFailure, is_disk_full
 from pair_pkg.interrupts import Interrupted, deferred, signal_name, was_signalled
 from pair_pkg.records import read_record
-from pair_pkg.training.checkpoints import decisive_arguments, rotate_checkpoints
+from pair_pkg.training.checkpoints import rotate_checkpoints
 from pair_pkg.training.manifest import STAGING_NAME, find_damage, read_manifest, seal_checkpoint
-from pair_pkg.training.position import warn_of_other_place
 from pair_pkg.training.room import check_room, checkpoint_bytes, megabytes, planned_saves, run_bytes
 from pair_pkg.training.sharding import divide_weights, find_broken_weight, refuse_other_owner, set_up_fsdp, wants_fsdp
 
@@ -195,9 +194,8 @@ class DurableTrainer(Trainer):
         if resume_from_checkpoint is not None:
             manifest = read_manifest(Path(resume_from_checkpoint))
             assert manifest is not None, f"{resume_from_checkpoint} is no sealed checkpoint"
-            identity, num_rows = manifest["identity"] or {}, len(cast(Sized, self.train_dataset))
-            refuse_other_owner(resume_from_checkpoint, identity, self.args)
-            warn_of_other_place(identity, decisive_arguments(self.args), num_rows, manifest["step"])
+            refuse_other_owner(resume_from_checkpoint, manifest["identity"] or {}, self.args)
+            self._tell_place(manifest)
         try:
             with deferred():
                 return super().train(resume_from_checkpoint=resume_from_checkpoint, **settings)
@@ -240,6 +238,9 @@ class DurableTrainer(Trainer):
         )
 
     # ---- continuing ----
+
+    def _tell_place(self, manifest: dict[str, Any]) -> None:
+        """Say where in its data the run goes on, where that is another place than the checkpoint's."""
 
     def _epoch_is_over(self) -> bool:
         return float(self.state.epoch).is_integer() or self.state.global_step >= self.state.max_steps

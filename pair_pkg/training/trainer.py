@@ -19,10 +19,12 @@ from pair_pkg.data.batches import EvaluationSampler, TrainSampler, rows_of_step
 from pair_pkg.errors import TrainingFailure
 from pair_pkg.interrupts import Interrupted, ignore_signals
 from pair_pkg.training.adversarial import AdversarialEmbeddings
+from pair_pkg.training.checkpoints import decisive_arguments
 from pair_pkg.training.cost import EnergyMeter
 from pair_pkg.training.durable import DurableTrainer
 from pair_pkg.training.gathering import gather_rows
 from pair_pkg.training.loaders import EpochLoader, skipping_by_arithmetic
+from pair_pkg.training.position import warn_of_other_place
 from pair_pkg.training.progress import DescribeLoss, TrainingProgress, plain_loss
 from pair_pkg.training.sharding import has_divided_weights, untied
 from pair_pkg.training.streaming import TrainingStream
@@ -270,6 +272,11 @@ class StageTrainer(DurableTrainer):
                 self.model.forward = wrapped
 
     # ---- checkpoints ----
+
+    def _tell_place(self, manifest: dict[str, Any]) -> None:
+        if self.stream is None:
+            now, num_rows = decisive_arguments(self.args), len(self.train_dataset)
+            warn_of_other_place(manifest["identity"] or {}, now, num_rows, manifest["step"])
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
         """The library's files, but for ``training_args.bin``: a pickle, and it holds the Hub token in clear."""

@@ -140,7 +140,7 @@ def process_group_ends() -> Iterator[None]:
     except RuntimeError as error:
         if not is_lost_process(error):
             raise
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].partition(". ")[0]
         raise Interrupted(f"{ENDED} from what is saved ({reason})") from error
     finally:
         if dist.is_available() and dist.is_initialized():

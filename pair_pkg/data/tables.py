@@ -21,6 +21,7 @@ from pair_pkg.errors import InputError
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 KNOWN_NAMES = frozenset((*TEXT_SYNONYMS, *SENTENCE1_SYNONYMS, *SENTENCE2_SYNONYMS, *LABEL_SYNONYMS))
 PARQUET_BATCH_ROWS = 1024
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)  # what Arrow says of a damaged file
 
 Value = str | int | float | bool | None  # json and parquet may nest lists and objects in columns that nobody picks
 Records = Callable[[], Iterator[tuple[int, list[str]]]]  # (line of the record's start, its cells), from the top
@@ -221,9 +222,9 @@ def _open_parquet(path: Path) -> Table:
         raise InputError(f"{path}: parquet compresses itself; unpack the .gz")
     try:
         metadata = pq.read_metadata(path)
-    except (pa.ArrowException, OSError) as error:
+        columns = metadata.schema.to_arrow_schema().names
+    except PARQUET_ERRORS as error:
         raise InputError(f"{path}: damaged or not parquet ({error}); fetch it again") from error
-    columns = metadata.schema.to_arrow_schema().names
     if metadata.num_rows == 0:
         raise InputError(f"{path}: has no rows; remove it or fetch it again")
     _refuse_duplicates(columns, str(path))
@@ -238,7 +239,7 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
                 for cells in zip(*batch.to_pydict().values()):
                     number += 1
                     yield Row(f"{path}:row {number}", dict(zip(columns, cells)))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except PARQUET_ERRORS as error:
         raise InputError(f"{path}:row {number + 1}: damaged parquet ({error}); fetch it again") from error
 
 

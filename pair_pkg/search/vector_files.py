@@ -140,7 +140,7 @@ def _jsonl_rows(path: Path) -> Iterator[np.ndarray]:
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise InputError(f"{path}:{line}: no list of numbers ({error}); write it as [0.1, 0.2, ...]") from error
         width = width or row.size
-        if row.shape != (width,):
+        if row.shape != (width,) or not width:
             raise InputError(f"{path}:{line}: an array of shape {row.shape} where the first line has {width} numbers")
         yield row
 
@@ -160,7 +160,7 @@ def _parquet_rows(path: Path) -> Iterator[np.ndarray]:
                     if row.shape != (width,) or not width:
                         raise InputError(f"{path}:row {number}: a vector of {row.size} numbers, the first has {width}")
                     yield row
-    except (pa.ArrowException, OSError, TypeError, ValueError) as error:
+    except (pa.ArrowException, OSError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path}: damaged, or no parquet file of vectors ({error}); write it again") from error

@@ -285,3 +285,15 @@ def test_pick_column():
 def test_published_sets_have_their_published_sizes(name, columns, num_rows):
     table = read_table(SHARED / name)
     assert (table.columns, sum(1 for _ in table)) == (columns, num_rows)
+
+
+def test_what_arrow_cannot_decode_is_refused(tmp_path):
+    """A column whose name is no text, and a date that no calendar holds."""
+    path = tmp_path / "train.parquet"
+    schema = pa.schema([("text", pa.string())])
+    pq.write_table(pa.table({"text": ["a"]}, schema), path, store_schema=False)
+    assert ": damaged or not parquet" in refusal(
+        written(tmp_path, path.read_bytes().replace(b"text", b"\x89ext"), path.name)
+    )
+    pq.write_table(pa.table({"text": pa.array([2_000_000_000], pa.date32())}), path)
+    assert ":row 1: damaged parquet" in refusal(path)

@@ -74,6 +74,7 @@ DAMAGED = {
     "integers": ("v.npy", lambda path: np.save(path, np.ones((2, 2), int)), "holds int64 numbers; write .* float32"),
     "words": ("v.jsonl", lambda path: path.write_text("[1, 2]\n[1, 'a']\n"), "v.jsonl:2: no list of numbers"),
     "uneven": ("v.jsonl", lambda path: path.write_text("[1, 2]\n\n[1]\n"), "v.jsonl:3: an array of shape"),
+    "no numbers": ("v.jsonl", lambda path: path.write_text("[]\n[1, 2]\n"), "v.jsonl:1: an array of shape"),
     "blank": ("v.jsonl", lambda path: path.write_text("\n\n"), "v.jsonl: holds no vectors"),
     "no parquet": ("v.parquet", lambda path: path.write_text("hello"), "v.parquet: damaged"),
     "format": ("v.csv", lambda path: path.write_text("1,2"), "v.csv: unknown format .csv; name it one of .npy, .jsonl"),

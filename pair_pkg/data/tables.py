@@ -16,12 +16,12 @@ import pyarrow.parquet as pq
 from pair_pkg.columns import LABEL_SYNONYMS, SENTENCE1_SYNONYMS, SENTENCE2_SYNONYMS, TEXT_SYNONYMS
 from pair_pkg.data.files import MAX_LINE_BYTES, check_file, read_lines, read_raw_lines
 from pair_pkg.data.strict_json import parse_json
-from pair_pkg.errors import InputError
+from pair_pkg.errors import InputError, one_line
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 KNOWN_NAMES = frozenset((*TEXT_SYNONYMS, *SENTENCE1_SYNONYMS, *SENTENCE2_SYNONYMS, *LABEL_SYNONYMS))
 PARQUET_BATCH_ROWS = 1024
-PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError)  # what Arrow says of a damaged file
+PARQUET_ERRORS = (pa.ArrowException, OSError, UnicodeDecodeError)  # what Arrow says of a damaged file
 
 Value = str | int | float | bool | None  # json and parquet may nest lists and objects in columns that nobody picks
 Records = Callable[[], Iterator[tuple[int, list[str]]]]  # (line of the record's start, its cells), from the top
@@ -236,11 +236,24 @@ def _parquet_rows(path: Path, columns: list[str]) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=PARQUET_BATCH_ROWS):
-                for cells in zip(*batch.to_pydict().values()):
+                for cells in zip(*_python_columns(batch, f"{path}:row {number + 1}")):
                     number += 1
                     yield Row(f"{path}:row {number}", dict(zip(columns, cells)))
     except PARQUET_ERRORS as error:
         raise InputError(f"{path}:row {number + 1}: damaged parquet ({error}); fetch it again") from error
+
+
+def _python_columns(batch: pa.RecordBatch, place: str) -> list[list[Any]]:
+    """The values of each column as Python has them."""
+    try:
+        return list(batch.to_pydict().values())
+    except (
+        ValueError,
+        OverflowError,
+        LookupError,
+        pa.ArrowException,
+    ) as error:  # a date that no calendar has, a time zone
+        raise InputError(f"{place}: damaged parquet ({one_line(str(error))}); fetch it again") from error
 
 
 def _one_character(delimiter: str | None) -> str | None:

@@ -288,12 +288,13 @@ def test_published_sets_have_their_published_sizes(name, columns, num_rows):
 
 
 def test_what_arrow_cannot_decode_is_refused(tmp_path):
-    """A column whose name is no text, and a date that no calendar holds."""
+    """A column whose name is no text, a date that no calendar holds, a time zone of nowhere."""
     path = tmp_path / "train.parquet"
     schema = pa.schema([("text", pa.string())])
     pq.write_table(pa.table({"text": ["a"]}, schema), path, store_schema=False)
     assert ": damaged or not parquet" in refusal(
         written(tmp_path, path.read_bytes().replace(b"text", b"\x89ext"), path.name)
     )
-    pq.write_table(pa.table({"text": pa.array([2_000_000_000], pa.date32())}), path)
-    assert ":row 1: damaged parquet" in refusal(path)
+    for kind in (pa.date32(), pa.timestamp("s", "nowhere")):
+        pq.write_table(pa.table({"text": pa.array([2_000_000_000], kind)}), path)
+        assert ":row 1: damaged parquet" in refusal(path)

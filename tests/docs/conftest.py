@@ -148,8 +148,10 @@ def _write_corpora(work: Path, shared: Path, documents: list[dict]) -> None:
     general = (ROOT / "data/general.txt").read_text(encoding="utf-8").splitlines()
     _write(work / "data/general.txt", "\n".join(general[::12]))
     (shared / "medquad").mkdir(parents=True)
-    with gzip.open(shared / "medquad/corpus.jsonl.gz", "wt", encoding="utf-8") as file:
-        file.write("\n".join(lines) + "\n")
+    (work / "shards").mkdir()
+    for path in (shared / "medquad/corpus.jsonl.gz", work / "shards/1.jsonl.gz"):
+        with gzip.open(path, "wt", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
 
 
 def _write_pairs(work: Path, shared: Path, rows: list[dict]) -> None:

@@ -103,6 +103,8 @@ def provide_unless_written(words, word, sandbox):
 def start_python(words):
     if words[0] in STAGES:
         stage, toys = STAGES[words[0]]
+        if "--streaming" in words:
+            toys = [*toys, "--stream_validation=10"]
         stage.main([*words[1:], *toys])
     elif words[:2] == ["-m", "pair_pkg"]:
         commands.main([*words[2:], *TOY_WORDS.get(words[2], [])])

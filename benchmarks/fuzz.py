@@ -224,7 +224,8 @@ def _fuzz(
 
     before = counts.cpu_ns
     options = [f"-seed={seed}", f"-max_len={MAX_BYTES}", "-len_control=0", f"-dict={work_dir / 'words'}", "-timeout=0",
-               "-rss_limit_mb=0", f"-artifact_prefix={work_dir}/", *(f"-handle_{name}=0" for name in SIGNALS)]  # fmt: skip
+               "-rss_limit_mb=0", f"-artifact_prefix={work_dir}/",
+               *(f"-handle_{name}=0" for name in SIGNALS)]  # fmt: skip
     atheris.Setup([sys.argv[0], *options, str(corpus)], take)
     atheris.Fuzz()
 

@@ -171,6 +171,7 @@ def _write_pairs(work: Path, shared: Path, rows: list[dict]) -> None:
         _write_table(shared / "afqmc" / f"{name}.tsv", part, "\t")
         scored = [(*texts, int(label) * 3 + number % 3) for number, (*texts, label) in enumerate(part)]
         _write_table(shared / "stsb_zh" / f"{name}.tsv", scored, "\t")
+    _write_table(work / "texts.csv", [("text",), *(cell[:1] for cell in cells[:8])])
     _write_table(work / "new.csv", [header[:2], *(cell[:2] for cell in cells[:8])])
 
 

@@ -141,9 +141,12 @@ def check_hooks(words):
 
 
 def launch_torchrun(words):
-    """Both processes really run."""
+    """All processes really run, where they are of one machine; the words of one of several are parsed."""
     options = get_args_parser().parse_args(words)
-    launch("torch.distributed.run", words, options.training_script)
+    if options.nnodes == "1:1":
+        launch("torch.distributed.run", words, options)
+    else:
+        parse_ours(options)
 
 
 def launch_accelerate(words):
@@ -152,14 +155,25 @@ def launch_accelerate(words):
     options = launch_command_parser().parse_args(words[1:])
     assert load_config_from_file(options.config_file).num_processes == 2
     if "--use_cpu" in options.training_script_args:
-        launch("accelerate.commands.launch", words[1:], options.training_script)
+        launch("accelerate.commands.launch", words[1:], options)
     else:
-        STAGES[options.training_script][0].parse(options.training_script_args)
+        parse_ours(options)
 
 
-def launch(module, words, script):
+def parse_ours(options):
+    script, words = options.training_script, options.training_script_args
+    if options.module:
+        assert script == "pair_pkg"
+        commands.load_command(words[0]).build_parser().parse_args(words[1:])
+    else:
+        STAGES[script][0].parse(words)
+
+
+def launch(module, words, options):
+    """A launch in a process of its own, with toy words behind those of a stage."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    toys = [] if options.module else STAGES[options.training_script][1]
     done = subprocess.run(
-        [sys.executable, "-m", module, *words, *STAGES[script][1]], env=environment, capture_output=True, text=True
+        [sys.executable, "-m", module, *words, *toys], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]

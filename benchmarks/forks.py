@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
 from transformers.trainer_callback import CallbackHandler
 
@@ -122,6 +123,9 @@ class Fork:
             os.dup2(log, 1)
             os.dup2(log, 2)
             tell_phases(place.with_suffix(".marks"))
+            # The first to ask torch for its threads makes a new pool in a fork; two who ask at once, as the threads
+            # that load a model do, can find none, and end in "Invalid thread pool!". So one asks before them.
+            torch.set_num_threads(torch.get_num_threads())
             status = target(place)
         except BaseException:
             traceback.print_exc()

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
 from benchmarks.arithmetic import mean_attended
-from pair_pkg.data.rows import cut_windows, rows_line_by_line, rows_packed
+from pair_pkg.data.rows import Documents
 from pair_pkg.data.tokens import TokenStore, load_or_build_store, special_affixes
 from pair_pkg.mlm.dataset import MaskedRows
 from pair_pkg.mlm.head import bind_sparse_forward
@@ -20,6 +20,7 @@ from pair_pkg.mlm.loss import masked_lm_loss, perplexity_metrics, score_rows
 from pair_pkg.mlm.masking import Masking
 from pair_pkg.records import fingerprint
 from pair_pkg.stages.arguments.mlm import MlmTrainingArguments
+from pair_pkg.stages.corpus import cut_rows
 from pair_pkg.training.trainer import StageTrainer
 
 MLM_PROBABILITY = 0.15
@@ -36,19 +37,17 @@ def build_rows(
     tokenizer: PreTrainedTokenizerFast,
     max_seq_length: int,
     line_by_line: bool,
-    documents: np.ndarray | None = None,
+    documents: Documents | None = None,
     with_rows: bool = False,
 ) -> MaskedRows:
     """Our rows of some documents of a store (all of them where left out), as ``run_mlm.py`` cuts and masks them."""
     affixes = special_affixes(tokenizer)
     num_special = len(affixes[0]) + len(affixes[1])
-    chosen = np.arange(store.num_documents) if documents is None else documents
-    starts, lengths = cut_windows(store.offsets, chosen, max_seq_length - num_special)
-    packed = None if line_by_line else rows_packed(starts, lengths, num_special, max_seq_length)
+    rows = cut_rows(store, documents or Documents(store.num_documents), max_seq_length, num_special, line_by_line)
     ordinary = np.setdiff1d(np.arange(len(tokenizer)), tokenizer.all_special_ids)
     return MaskedRows(
         store,
-        packed or rows_line_by_line(starts, lengths),
+        rows,
         Masking(0, tokenizer.mask_token_id, ordinary, MLM_PROBABILITY),
         affixes,
         tokenizer.pad_token_id,

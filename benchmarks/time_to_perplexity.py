@@ -97,7 +97,9 @@ def _prepare(
     rows = build_rows(store, tokenizer, MAX_SEQ_LENGTH, False, training)
     validation = build_rows(store, tokenizer, MAX_SEQ_LENGTH, False, held_out, with_rows=True)
     validation.rows = validation.rows.sample(held_out_rows, seed=0)
-    dataset = build_stock_dataset([texts[document] for document in training], tokenizer, MAX_SEQ_LENGTH, False)
+    dataset = build_stock_dataset(
+        [texts[number] for part in training.parts() for number in part], tokenizer, MAX_SEQ_LENGTH, False
+    )
 
     def ours(start: nn.Module, max_steps: int, seed: int) -> Trainer:
         return our_trainer(start, rows, tokenizer, work_dir, max_steps=max_steps, seed=seed, **settings)

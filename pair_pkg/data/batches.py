@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from pair_pkg.data.draws import Shuffled
+
 FROZEN = -1  # the epoch of evaluation: its draws never change
 
 
@@ -25,7 +27,7 @@ class Item(NamedTuple):
 class TrainSampler(Sampler[list[Item]]):
     """Shuffled batches of one process.
 
-    The rows of an epoch are one permutation of (seed, epoch). A micro-step takes the next ``batch_size`` x
+    The order of an epoch's rows is a function of (seed, epoch). A micro-step takes the next ``batch_size`` x
     ``num_processes`` of them, and each process its slice, so batch 16, 4 x 4 accumulated and 2 processes x 8 see the
     same rows in the same optimizer step. Where the last rows do not reach all processes, fillers that predict
     nothing keep the processes in step.
@@ -56,23 +58,23 @@ class TrainSampler(Sampler[list[Item]]):
         order = epoch_order(self.num_rows, self.seed, self.epoch)
         step_size = self.batch_size * self.num_processes
         for start in range(self.start * step_size, self.num_rows, step_size):
-            places = np.arange(start, min(start + step_size, self.num_rows))
-            places = np.array_split(places, self.num_processes)[self.process_index]
+            rows = order[start : start + step_size].tolist()
+            own = np.array_split(np.arange(len(rows)), self.num_processes)[self.process_index].tolist()
             items = [
-                Item(int(order[place]), self.epoch, progress=self.epoch + place / self.num_rows) for place in places
+                Item(rows[place], self.epoch, progress=self.epoch + (start + place) / self.num_rows) for place in own
             ]
-            yield items or [Item(int(order[start]), self.epoch, is_filler=True)]
+            yield items or [Item(rows[0], self.epoch, is_filler=True)]
 
 
-def epoch_order(num_rows: int, seed: int, epoch: int) -> np.ndarray:
-    """The rows of an epoch in the order of training, (R,)."""
-    return np.random.default_rng([seed, epoch]).permutation(num_rows)
+def epoch_order(num_rows: int, seed: int, epoch: int) -> Shuffled:
+    """The rows of an epoch in the order of training."""
+    return Shuffled(num_rows, [seed, epoch])
 
 
 def rows_of_step(num_rows: int, rows_per_step: int, seed: int, step: int) -> np.ndarray:
     """The training rows of an optimizer step (from 0), over its micro-steps and all processes.
 
-    >>> rows_of_step(5, 2, seed=1, step=2).tolist() == epoch_order(5, seed=1, epoch=0)[4:].tolist()
+    >>> rows_of_step(5, 2, seed=1, step=2).tolist() == epoch_order(5, seed=1, epoch=0)[4:5].tolist()
     True
     """
     epoch, start = place_of_step(num_rows, rows_per_step, step)

@@ -72,15 +72,18 @@ def read_documents(
 
 
 def clean_documents(
-    documents: Iterable[Document], audit: CorpusAudit, drop_duplicates: bool = True
+    documents: Iterable[Document],
+    audit: CorpusAudit,
+    drop_duplicates: bool = True,
+    digest_dir: Path | None = None,
 ) -> Iterator[Document]:
     """Strip surrounding whitespace, drop empty documents and exact duplicates, count everything in ``audit``.
 
-    Duplicates are told by 64 bits of BLAKE2b, about 20 bytes of memory a document: among 10 million different
-    documents the chance that one is lost to a collision is 3 in a million. Raises ``InputError`` with the place at a
-    lone surrogate.
+    Duplicates are told by 64 bits of BLAKE2b, in ``digest_dir`` on the disk where they are many: among 10 million
+    different documents the chance that one is lost to a collision is 3 in a million. Raises ``InputError`` with the
+    place at a lone surrogate.
     """
-    seen = DigestSet()
+    seen = DigestSet(digest_dir)
     for document in documents:
         audit.documents_read += 1
         text = document.text.strip()

@@ -1,30 +1,66 @@
-"""A growing set of 64-bit numbers at about 20 bytes each, where Python's own takes 100."""
+"""A growing set of 64-bit numbers whose memory is that of its recent ones; the others lie in a file without a name."""
 
-from array import array
-from bisect import bisect_left
+import mmap
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
 
-import numpy as np
+from pair_pkg.data.arrays import append_zeros
 
-MOST_RECENT = 65_536  # numbers that are always kept in a set of Python's
+MOST_RECENT = 65_536  # numbers that are in memory
+FREE = 0  # what a place of the table holds that no number has
 
 
 class DigestSet:
-    """Numbers below 2**64: the recent ones in a set, at most an eighth of the others, which are sorted in an array."""
+    """Numbers below 2**64: the recent ones in a set, the others in a table of open addressing on the disk.
 
-    def __init__(self) -> None:
+    The table has 12 to 24 bytes a number, lies in ``folder`` (unset: the system's for temporary files) and is gone with
+    the set. The kernel keeps as much of it in memory as there is room for. Digests are evenly spread, so a number's
+    lowest bits are its place. Raises ``OSError`` where the disk is full.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
         self._recent: set[int] = set()
-        self._sorted = array("Q")
+        self._table = memoryview(b"").cast("Q")  # as many places as a power of two; of three, two are taken at most
+        self._num_stored = 0
+
+    def __len__(self) -> int:
+        return self._num_stored + len(self._recent)
 
     def __contains__(self, digest: int) -> bool:
-        if digest in self._recent:
-            return True
-        place = bisect_left(self._sorted, digest)
-        return place < len(self._sorted) and self._sorted[place] == digest
+        return digest in self._recent or (self._num_stored > 0 and self._table[self._place(digest)] == digest != FREE)
 
     def add(self, digest: int) -> None:
         """Put in a number that is not there yet."""
         self._recent.add(digest)
-        if len(self._recent) > max(MOST_RECENT, len(self._sorted) // 8):
-            recent = np.fromiter(self._recent, np.uint64, len(self._recent))
-            merged = np.sort(np.concatenate([np.frombuffer(self._sorted, np.uint64), recent]))
-            self._recent, self._sorted = set(), array("Q", merged.tobytes())
+        if len(self._recent) > MOST_RECENT:
+            stored = self._recent - {FREE}
+            self._grow(self._num_stored + len(stored))
+            self._store(stored)
+            self._recent &= {FREE}
+
+    def _grow(self, num_numbers: int) -> None:
+        """Make room for so many."""
+        old, size = self._table, max(len(self._table), 1)
+        while 3 * num_numbers > 2 * size:
+            size *= 2
+        if size > len(old):
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                append_zeros(file, 8 * size)
+                self._table = memoryview(mmap.mmap(file.fileno(), 8 * size)).cast("Q")
+            self._num_stored = 0
+            self._store(digest for digest in old if digest != FREE)
+
+    def _store(self, digests: Iterable[int]) -> None:
+        for digest in digests:
+            self._table[self._place(digest)] = digest
+            self._num_stored += 1
+
+    def _place(self, digest: int) -> int:
+        """Where a number stands in the table, or would."""
+        table, last = self._table, len(self._table) - 1
+        place = digest & last
+        while table[place] not in (digest, FREE):
+            place = (place + 1) & last
+        return place

@@ -4,7 +4,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
@@ -15,12 +15,15 @@ from pair_pkg.data.tokens import TokenStore
 class JoinedArray:
     """Arrays one after the other, none of them copied: read by an array of places.
 
-    >>> JoinedArray([np.array([5, 6]), np.array([7])])[np.array([2, 0, 2])].tolist()
-    [7, 5, 7]
+    What is read of an array is raised by its number in ``shifts``.
+
+    >>> JoinedArray([np.array([5, 6]), np.array([7])], shifts=[0, 100])[np.array([2, 0, 2])].tolist()
+    [107, 5, 107]
     """
 
-    def __init__(self, parts: Sequence[np.ndarray]):
+    def __init__(self, parts: Sequence[np.ndarray], shifts: Sequence[int] | None = None):
         self._parts = parts
+        self._shifts = shifts
         self._ends = np.cumsum([len(part) for part in parts])
         self._dtype = np.result_type(*parts)
 
@@ -34,20 +37,25 @@ class JoinedArray:
             here = part_of_place == number
             if here.any():
                 found[here] = part[places[here] - (self._ends[number] - len(part))]
+                if self._shifts is not None:
+                    found[here] += self._shifts[number]
         return found
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Rows that are taken in turn, ``quota`` of them in each epoch; they are the rows from ``first`` on."""
+    """Rows that are taken in turn, ``quota`` of them in each epoch; they are the rows from ``first`` on.
+
+    Packing has sorted them by length, so they are taken in an ``order``, 4 bytes a row in memory.
+    """
 
     first: int
-    size: int
+    order: np.ndarray
     quota: int
 
     def row_at(self, number: int, epoch: int) -> int:
         """The row that is the ``number``-th of an epoch's quota: an epoch goes on where the one before ended."""
-        return self.first + (max(epoch, 0) * self.quota + number) % self.size
+        return self.first + int(self.order[(max(epoch, 0) * self.quota + number) % len(self.order)])
 
 
 @dataclass(frozen=True)
@@ -81,23 +89,28 @@ class Part:
 
 
 def mix(store: TokenStore, rows: Rows, parts: Sequence[Part], seed: int) -> tuple[TokenStore, Rows]:
-    """A corpus and others beside it as one store with its rows; the others' rows are put into an order by ``seed``."""
+    """A corpus and others beside it as one store with its rows; the others' rows are put into an order by ``seed``.
+
+    The arrays of either can be read at arrays of places only, and its documents are not told apart any more.
+    """
     if not parts:
         return store, rows
     stores = [store, *(part.store for part in parts)]
-    starts, lengths, offsets, pools = [rows.starts], [rows.lengths], [rows.row_offsets], []
-    first_token, first_row = len(store.ids), len(rows)
-    for part in parts:
-        shuffled = _shuffled(part.rows, seed)
-        starts.append(shuffled.starts + first_token)
-        lengths.append(shuffled.lengths)
-        offsets.append(shuffled.row_offsets[1:] + offsets[-1][-1])
-        pools.append(Pool(first_row, len(shuffled), part.quota))
-        first_token, first_row = first_token + len(part.store.ids), first_row + len(shuffled)
-    mixed = MixedRows(
-        np.concatenate(starts), np.concatenate(lengths), np.concatenate(offsets), num_own=len(rows), pools=tuple(pools)
+    every = [rows, *(part.rows for part in parts)]
+    tokens, windows, numbers = (
+        np.cumsum([0, *map(len, arrays)]).tolist()
+        for arrays in ([one.ids for one in stores], [one.starts for one in every], every)
     )
-    return _join(stores), mixed
+    pools = (Pool(first, _order(part.rows, seed), part.quota) for first, part in zip(numbers[1:], parts))
+    mixed = MixedRows(
+        _join([one.starts for one in every], tokens),
+        _join([one.lengths for one in every]),
+        _join([rows.row_offsets, *(part.rows.row_offsets[1:] for part in parts)], windows),
+        num_own=len(rows),
+        pools=tuple(pools),
+    )
+    ids, word_starts = _join([one.ids for one in stores]), _join([one.word_starts for one in stores])
+    return TokenStore(ids, word_starts, np.array([0, len(ids)]), store.accounting), mixed
 
 
 def quota_of(share: float, num_own: int) -> int:
@@ -109,18 +122,9 @@ def quota_of(share: float, num_own: int) -> int:
     return max(1, round(share / (1 - share) * num_own))
 
 
-def _join(stores: Sequence[TokenStore]) -> TokenStore:
-    firsts = np.cumsum([0, *(len(store.ids) for store in stores)])
-    offsets: list[Any] = [stores[0].offsets, *(part.offsets[1:] + first for part, first in zip(stores[1:], firsts[1:]))]
-    return TokenStore(
-        cast(np.ndarray, JoinedArray([store.ids for store in stores])),
-        cast(np.ndarray, JoinedArray([store.word_starts for store in stores])),
-        np.concatenate(offsets),
-        stores[0].accounting,
-    )
+def _join(parts: Sequence[np.ndarray], shifts: Sequence[int] | None = None) -> np.ndarray:
+    return cast(np.ndarray, JoinedArray(parts, shifts))
 
 
-def _shuffled(rows: Rows, seed: int) -> Rows:
-    """The rows in an order drawn by a seed: packing has sorted them by length."""
-    order = np.random.default_rng(seed).permutation(len(rows))
-    return rows.take(order)
+def _order(rows: Rows, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).permutation(len(rows)).astype(np.uint32)

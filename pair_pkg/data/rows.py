@@ -2,10 +2,12 @@
 
 # D documents, W windows, R rows
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
+from pair_pkg.data.draws import PART, draw_in_parts
 from pair_pkg.data.texts import ranges
 
 
@@ -34,23 +36,41 @@ class Rows:
 
     def sample(self, num_rows: int, seed: int) -> "Rows":
         """``num_rows`` rows drawn with a seed, in their order; the first ones would be the longest windows."""
-        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:num_rows]))
+        if num_rows >= len(self):
+            return self
+        return self.take(np.concatenate([drawn for drawn, _ in draw_in_parts(len(self), num_rows, seed)]))
 
     def take(self, rows: np.ndarray) -> "Rows":
         """Some rows, in the order that is given."""
-        counts = np.diff(self.row_offsets)[rows]
-        windows = ranges(self.row_offsets[rows], counts)
+        begins = self.row_offsets[rows]
+        counts = self.row_offsets[rows + 1] - begins
+        windows = ranges(begins, counts)
         return Rows(self.starts[windows], self.lengths[windows], np.concatenate([[0], np.cumsum(counts)]))
 
 
-def split_documents(num_documents: int, validation_fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw validation documents with a seed: (training, validation) document numbers, ascending.
+@dataclass(frozen=True)
+class Documents:
+    """All documents of a store, or those of one side of its split, by their numbers."""
+
+    total: int
+    num_validation: int = 0
+    seed: int = 0
+    is_validation: bool = False
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The numbers, ascending, a part at a time."""
+        for validation, training in draw_in_parts(self.total, self.num_validation, self.seed):
+            yield validation if self.is_validation else training
+
+
+def split_documents(num_documents: int, validation_fraction: float, seed: int) -> tuple[Documents, Documents]:
+    """Draw validation documents with a seed: (training, validation).
 
     At least one document is drawn where there are two or more.
     """
     num_validation = min(max(round(num_documents * validation_fraction), 1), num_documents - 1)
-    order = np.random.default_rng(seed).permutation(num_documents)
-    return np.sort(order[num_validation:]), np.sort(order[:num_validation])
+    sides = (Documents(num_documents, num_validation, seed, is_validation) for is_validation in (False, True))
+    return next(sides), next(sides)
 
 
 def cut_windows(offsets: np.ndarray, documents: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:
@@ -71,9 +91,29 @@ def cut_windows(offsets: np.ndarray, documents: np.ndarray, max_tokens: int) -> 
     return starts, np.minimum(lengths, max_tokens, out=lengths)
 
 
+def cut_in_parts(offsets: np.ndarray, documents: Documents, max_tokens: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Windows of documents, as ``cut_windows`` cuts them, about 262,144 at a time where they are more."""
+    for numbers in documents.parts():
+        ends = np.cumsum(-(-(offsets[numbers + 1] - offsets[numbers]) // max_tokens))  # windows up to each document
+        cuts = np.searchsorted(ends, np.arange(PART, ends[-1] if len(ends) else 0, PART))
+        for some in np.split(numbers, cuts):
+            yield cut_windows(offsets, some, max_tokens)
+
+
 def rows_line_by_line(starts: np.ndarray, lengths: np.ndarray) -> Rows:
     """One window a row."""
     return Rows(starts, lengths, np.arange(len(starts) + 1))
+
+
+def join_rows(parts: Iterable[Rows]) -> Rows:
+    """Rows of one store, one part after the other, in memory."""
+    whole = list(parts)
+    before = np.cumsum([0, *(len(part.starts) for part in whole)])  # windows before each part
+    return Rows(
+        np.concatenate([np.empty(0, np.int64), *(part.starts for part in whole)]),
+        np.concatenate([np.empty(0, np.int64), *(part.lengths for part in whole)]),
+        np.concatenate([[0], *(part.row_offsets[1:] + windows for part, windows in zip(whole, before))]),
+    )
 
 
 def rows_packed(starts: np.ndarray, lengths: np.ndarray, num_special: int, capacity: int) -> Rows:

@@ -7,7 +7,8 @@ disk and renamed, so a store that exists is whole; its sizes are checked when it
 
 import json
 import os
-from array import array
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pair_pkg.data.arrays import append, write_npy_head
 from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.once import build_once
 from pair_pkg.data.word_processes import tokenize_chunks
@@ -38,6 +40,7 @@ class TokenStore:
     word_starts: np.ndarray  # (N,) bool, True where a word begins: of the pre-tokenization, or a Chinese one
     offsets: np.ndarray  # (D + 1,) int64
     accounting: dict[str, Any]  # counts of the reading and of the tokenization
+    folder: Path | None = None  # where it lies, if it is kept
 
     @property
     def num_documents(self) -> int:
@@ -127,7 +130,8 @@ def load_store(store_dir: Path) -> TokenStore:
         np.memmap(store_dir / name, dtype=dtype, mode="r") if meta["accounting"]["tokens"] else np.empty(0, dtype)
         for name, dtype in (("ids.bin", meta["dtype"]), ("word_starts.bin", "bool"))
     )
-    return TokenStore(ids, word_starts, np.load(store_dir / "offsets.npy"), meta["accounting"])
+    offsets = np.load(store_dir / "offsets.npy", mmap_mode="r")
+    return TokenStore(ids, word_starts, offsets, meta["accounting"], store_dir)
 
 
 def find_damage(store_dir: Path) -> str | None:
@@ -192,16 +196,26 @@ def _build_store(
     folder: Path,
 ) -> None:
     dtype = np.dtype(np.uint16 if num_ids(tokenizer) <= 1 << 16 else np.uint32)
-    offsets, unknown = array("q", [0]), 0
+    num_documents = num_tokens = unknown = 0
     folder.mkdir()
-    with open(folder / "ids.bin", "wb") as ids_file, open(folder / "word_starts.bin", "wb") as starts_file:
+    with (
+        open(folder / "ids.bin", "wb") as ids_file,
+        open(folder / "word_starts.bin", "wb") as starts_file,
+        tempfile.TemporaryFile(dir=folder) as offsets_file,
+    ):
+        append(offsets_file, np.zeros(1, np.int64))
         for ids, starts, lengths in _tokenize(read_texts(), tokenizer, chinese, quiet):
-            ids.astype(dtype).tofile(ids_file)
-            starts.tofile(starts_file)
-            offsets.frombytes((offsets[-1] + np.cumsum(lengths)).tobytes())
+            append(ids_file, ids.astype(dtype))
+            append(starts_file, starts)
+            append(offsets_file, num_tokens + np.cumsum(lengths))
+            num_documents += len(lengths)
+            num_tokens += len(ids)
             unknown += _count_unknown(ids, tokenizer)
-    np.save(folder / "offsets.npy", np.frombuffer(offsets, dtype=np.int64))
-    accounting = {**read_accounting(), "tokens": offsets[-1], "unknown_tokens": unknown}
+        offsets_file.seek(0)
+        with open(folder / "offsets.npy", "wb") as file:
+            write_npy_head(file, np.dtype(np.int64), (num_documents + 1,))
+            shutil.copyfileobj(offsets_file, file)
+    accounting = {**read_accounting(), "tokens": num_tokens, "unknown_tokens": unknown}
     write_json(folder / STORE_NAME, {"dtype": dtype.name, "accounting": accounting})
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from pair_pkg.data.arrays import create_npy
 from pair_pkg.data.corpus import Document, text_digest
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.embedding import EncodingAudit, SentenceEncoder, encode_texts
@@ -101,8 +102,9 @@ class VectorJob:
         ``settings`` are those of ``encode_texts``: ``batch_tokens``, ``dtype`` and ``on_texts``.
         """
         self._begin()
-        mode = "r+" if self.rows_done else "w+"
-        out = np.lib.format.open_memmap(self.partial, mode=mode, dtype=np.float32, shape=self.shape)
+        if not self.rows_done:
+            create_npy(self.partial, np.dtype(np.float32), self.shape)
+        out = np.lib.format.open_memmap(self.partial, mode="r+")
         for number, chunk in self._chunks(documents):
             vectors, audit = self._read_part(number) or self._encode(chunk, **settings)
             chunk.place(vectors, out)

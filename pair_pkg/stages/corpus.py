@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,9 +24,10 @@ from pair_pkg.data.corpus import (
 from pair_pkg.data.files import expand_paths
 from pair_pkg.data.held_out import HeldOutTexts, drop_held_out
 from pair_pkg.data.near_duplicates import drop_near_duplicates
-from pair_pkg.data.rows import Rows, cut_windows, rows_line_by_line, rows_packed, split_documents
+from pair_pkg.data.row_files import load_or_build_rows
+from pair_pkg.data.rows import Documents, Rows, cut_in_parts, join_rows, rows_line_by_line, rows_packed, split_documents
 from pair_pkg.data.shards import FileShards, HubShards, Shards
-from pair_pkg.data.tokens import TokenStore, load_or_build_store
+from pair_pkg.data.tokens import TokenStore, load_or_build_store, open_cache
 from pair_pkg.errors import InputError
 from pair_pkg.modeling.loading import check_unknown_fraction
 from pair_pkg.processes import local_index
@@ -75,14 +77,16 @@ class Source:
             )
         else:
             read = from_hub(corpus.dataset_name, corpus.dataset_config_name, self.split, corpus.text_column, self.token)
-        yield from self.clean(read, audit)
+        yield from self.clean(read, audit, open_cache(corpus.token_cache_dir))
         if audit.documents_kept == 0:
             raise InputError(f"{self.name}: no text is left of {audit.documents_read:,} documents; check the corpus")
 
-    def clean(self, documents: Iterable[Document], audit: CorpusAudit) -> Iterator[Document]:
+    def clean(
+        self, documents: Iterable[Document], audit: CorpusAudit, digest_dir: Path | None = None
+    ) -> Iterator[Document]:
         """What the flags leave of some documents, counted into ``audit``."""
         corpus = self.corpus
-        documents = clean_documents(documents, audit, drop_duplicates=not corpus.keep_duplicates)
+        documents = clean_documents(documents, audit, not corpus.keep_duplicates, digest_dir)
         if corpus.near_duplicates is not None:
             documents = drop_near_duplicates(documents, corpus.near_duplicates, audit)
         return documents if self.held_out is None else drop_held_out(documents, self.held_out, audit)
@@ -188,7 +192,7 @@ def load_rows(
         validation_store = store
     else:
         validation_store = validation.store(tokenizer, chinese, quiet)
-        documents, held_out = np.arange(store.num_documents), np.arange(validation_store.num_documents)
+        documents, held_out = Documents(store.num_documents), Documents(validation_store.num_documents)
 
     shape = (max_seq_length, num_special, corpus.line_by_line)
     train_rows = cut_rows(store, documents, *shape, select)
@@ -208,22 +212,29 @@ def load_rows(
 
 def cut_rows(
     store: TokenStore,
-    documents: np.ndarray,
+    documents: Documents,
     max_seq_length: int,
     num_special: int,
     line_by_line: bool,
     select: Callable[[TokenStore, np.ndarray, np.ndarray], np.ndarray] | None = None,
 ) -> Rows:
-    """Documents by their numbers as rows, packed full or a window each; ``select`` says which windows to take."""
-    starts, lengths = cut_windows(store.offsets, documents, max_seq_length - num_special)
-    if select is not None and len(starts):
-        near = select(store, starts, lengths)
-        starts, lengths = starts[near], lengths[near]
-    return (
-        rows_line_by_line(starts, lengths)
-        if line_by_line
-        else rows_packed(starts, lengths, num_special, max_seq_length)
-    )
+    """Documents as rows, packed full or a window each; ``select`` says which windows to take.
+
+    Those of a store on disk are laid beside it, once, and mapped.
+    """
+    windows = cut_in_parts(store.offsets, documents, max_seq_length - num_special)
+    lay = rows_line_by_line
+    if not line_by_line:
+        lay = partial(rows_packed, num_special=num_special, capacity=max_seq_length)
+    if select is not None:  # their vectors are in memory at a time, which is a hundred times as much
+        starts, lengths = map(np.concatenate, zip(*windows))
+        near = select(store, starts, lengths) if len(starts) else slice(None)
+        return lay(starts[near], lengths[near])
+    rows = (lay(*some) for some in windows)
+    if store.folder is None:
+        return join_rows(rows)
+    settings = [asdict(documents), max_seq_length, num_special, line_by_line]
+    return load_or_build_rows(store.folder, settings, rows)
 
 
 def _account(

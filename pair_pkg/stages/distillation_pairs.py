@@ -18,6 +18,7 @@ import numpy as np
 import torch
 
 from pair_pkg.columns import LABEL, SENTENCE1, SENTENCE2, TRAIN, VALIDATION
+from pair_pkg.data.arrays import create_npy
 from pair_pkg.data.corpus import CORPUS_SUFFIXES, CorpusAudit, clean_documents, read_documents
 from pair_pkg.data.files import expand_paths
 from pair_pkg.data.labels import LabelScheme
@@ -196,8 +197,11 @@ def _score(candidates: list[Candidate], teacher: Scorer, path: Path) -> np.ndarr
     if path.is_file():
         scores = np.lib.format.open_memmap(path, mode="r+")
     else:
-        scores = np.lib.format.open_memmap(path, mode="w+", dtype=np.float64, shape=(len(candidates),))
+        fresh = path.with_name(f"{path.name}.new")
+        scores = create_npy(fresh, np.dtype(np.float64), (len(candidates),))
         scores[:] = np.nan
+        scores.flush()
+        fresh.rename(path)
     for start in range(0, len(candidates), CHUNK_PAIRS):
         part = slice(start, start + CHUNK_PAIRS)
         if np.isnan(scores[part]).any():

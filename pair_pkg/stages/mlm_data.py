@@ -11,6 +11,7 @@ from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.corpus import CORPUS_SUFFIXES
 from pair_pkg.data.files import expand_paths
 from pair_pkg.data.mixture import Part, mix, quota_of
+from pair_pkg.data.rows import Documents
 from pair_pkg.data.stream import RowStream
 from pair_pkg.data.tokens import TokenStore, join_pairs, pair_middle, tokenize_in_memory, tokenizer_fingerprint
 from pair_pkg.mlm.word_counts import mine_terms
@@ -138,7 +139,7 @@ def _pair_text(
         number = {text: index for index, text in enumerate(texts)}
         numbers = np.array([[number[left], number[right]] for left, right in pairs.pairs_to_learn()])
         store = join_pairs(store, numbers, pair_middle(tokenizer))
-    everything = np.arange(store.num_documents)
+    everything = Documents(store.num_documents)
     rows = cut_rows(store, everything, max_seq_length, num_special, flags.corpus.line_by_line)
     share = flags.task.pair_text_share
     return Part(store, rows, len(rows) if share is None else quota_of(share, num_own))

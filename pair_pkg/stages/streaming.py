@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.corpus import CorpusAudit, Document, text_digest
-from pair_pkg.data.rows import Rows
+from pair_pkg.data.rows import Documents, Rows
 from pair_pkg.data.shards import read_head
 from pair_pkg.data.stream import RowStream
 from pair_pkg.data.tokens import TokenStore, memory_tokenizer
@@ -141,4 +140,4 @@ def _texts(source: Source, documents: Sequence[Document], held_out: frozenset[in
 
 
 def _cut_all(store: TokenStore, **shape: Any) -> Rows:
-    return cut_rows(store, np.arange(store.num_documents), **shape)
+    return cut_rows(store, Documents(store.num_documents), **shape)

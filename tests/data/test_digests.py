@@ -1,5 +1,7 @@
 import random
-import sys
+import tracemalloc
+
+import pytest
 
 from pair_pkg.data import digests
 from pair_pkg.data.digests import DigestSet
@@ -15,13 +17,26 @@ def test_every_number_is_found_and_no_other(monkeypatch):
         if number not in seen:
             seen.add(number)
             ours.add(number)
-    assert len(ours._sorted) + len(ours._recent) == len(seen)
+    assert len(ours) == len(seen) > 100 * digests.MOST_RECENT
 
 
-def test_it_is_small():
-    ours, plain = DigestSet(), set()
-    for number in range(2**63, 2**63 + 300_000):
+def test_its_memory_is_that_of_the_recent_ones(monkeypatch, tmp_path):
+    monkeypatch.setattr(digests, "MOST_RECENT", 1_000)
+    ours = DigestSet(tmp_path)
+    tracemalloc.start()
+    for number in range(2**63, 2**63 + 20_000):
         ours.add(number)
-        plain.add(number)
-    size = sys.getsizeof(ours._sorted) + sys.getsizeof(ours._recent) + 32 * len(ours._recent)
-    assert size < 0.5 * (sys.getsizeof(plain) + 32 * len(plain))
+    assert tracemalloc.get_traced_memory()[1] < 300_000  # 20,000 in a set of Python's take 1.6 MB
+    tracemalloc.stop()
+    assert 2**63 in ours and 2**63 + 20_000 not in ours
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_an_error_and_no_end_of_the_process(monkeypatch):
+    monkeypatch.setattr(digests, "MOST_RECENT", 10)
+    with open("/dev/full", "r+b", buffering=0) as full:
+        monkeypatch.setattr(digests.tempfile, "TemporaryFile", lambda dir: full)
+        ours = DigestSet()
+        with pytest.raises(OSError, match="No space left"):
+            for number in range(11):
+                ours.add(number)

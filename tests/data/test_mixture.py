@@ -26,8 +26,8 @@ def mixed():
 
 
 def first_ids(store, rows, epoch):
-    starts = [rows.starts[rows.row_offsets[rows.row_at(number, epoch)]] for number in range(len(rows))]
-    return store.ids[np.array(starts)].tolist()
+    numbers = np.array([rows.row_at(number, epoch) for number in range(len(rows))])
+    return store.ids[rows.starts[rows.row_offsets[numbers]]].tolist()
 
 
 def test_an_epoch_has_all_own_rows_and_the_quotas(mixed):

@@ -2,15 +2,32 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pair_pkg.data.rows import Rows, cut_windows, pack_blocks, rows_line_by_line, rows_packed, split_documents
+from pair_pkg.data import draws
+from pair_pkg.data import rows as rows_module
+from pair_pkg.data.row_files import ARRAYS, load_or_build_rows
+from pair_pkg.data.rows import (
+    Documents,
+    Rows,
+    cut_in_parts,
+    cut_windows,
+    join_rows,
+    pack_blocks,
+    rows_line_by_line,
+    rows_packed,
+    split_documents,
+)
 
 sizes = st.lists(st.integers(0, 40), min_size=1, max_size=60)
 lengths_and_capacity = st.integers(1, 64).flatmap(
     lambda capacity: st.tuples(st.lists(st.integers(1, capacity), max_size=120), st.just(capacity))
 )
+
+
+def numbers(documents):
+    return np.concatenate([*documents.parts()])
 
 
 def first_fit_decreasing(lengths, capacity):
@@ -88,15 +105,77 @@ def test_the_first_rows():
 
 @given(st.integers(2, 300), st.floats(0.001, 0.999), st.integers(0, 2**31))
 def test_a_split_is_disjoint_whole_and_the_same_again(num_documents, fraction, seed):
-    train, validation = split_documents(num_documents, fraction, seed)
+    train, validation = (numbers(side) for side in split_documents(num_documents, fraction, seed))
     assert sorted([*train, *validation]) == list(range(num_documents))
     assert len(train) and len(validation) and abs(len(validation) - num_documents * fraction) <= 1
     assert train.tolist() == sorted(train) and validation.tolist() == sorted(validation)
-    again = split_documents(num_documents, fraction, seed)
-    assert np.array_equal(again[0], train) and np.array_equal(again[1], validation)
+    sides = split_documents(num_documents, fraction, seed)
+    assert [numbers(side).tolist() for side in sides] == [train.tolist(), validation.tolist()]
 
 
 def test_another_seed_draws_other_documents():
-    draws = {tuple(split_documents(1000, 0.05, seed)[1]) for seed in range(5)}
+    draws = {tuple(numbers(split_documents(1000, 0.05, seed)[1])) for seed in range(5)}
     assert len(draws) == 5
     assert all(min(draw) < 500 < max(draw) for draw in draws)  # not the first of the file
+
+
+@pytest.fixture
+def small_parts(monkeypatch):
+    for module in (draws, rows_module):
+        monkeypatch.setattr(module, "PART", 16)
+    return 16
+
+
+@given(st.integers(0, 90), st.floats(0.001, 0.999), st.integers(0, 2**31))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_split_in_parts_is_exact_and_takes_of_each(small_parts, num_documents, fraction, seed):
+    train, validation = split_documents(num_documents + 2, fraction, seed)
+    assert sorted([*numbers(train), *numbers(validation)]) == list(range(num_documents + 2))
+    count = min(max(round((num_documents + 2) * fraction), 1), num_documents + 1)
+    assert len(numbers(validation)) == count
+    shares = [len(part) for part in validation.parts()]
+    assert all(abs(share - small_parts * count / (num_documents + 2)) <= 1 for share in shares[:-1])
+
+
+@given(sizes, st.integers(1, 17))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_windows_in_parts_are_those_of_all(small_parts, sizes, max_tokens):
+    offsets = np.cumsum([0, *sizes])
+    parts = list(cut_in_parts(offsets, Documents(len(sizes)), max_tokens))
+    whole = cut_windows(offsets, np.arange(len(sizes)), max_tokens)
+    assert [np.concatenate(arrays).tolist() for arrays in zip(*parts)] == [array.tolist() for array in whole]
+    largest = max(-(-size // max_tokens) for size in sizes)
+    assert all(len(starts) < small_parts + largest for starts, _ in parts)
+
+
+def test_rows_of_parts_are_joined_in_memory_and_on_disk(tmp_path):
+    parts = [
+        Rows(np.array([0, 3, 5]), np.array([3, 2, 4]), np.array([0, 2, 3])),
+        rows_line_by_line(np.empty(0, np.int64), np.empty(0, np.int64)),
+        Rows(np.array([9, 12]), np.array([3, 1]), np.array([0, 2])),
+    ]
+    expected = {"starts": [0, 3, 5, 9, 12], "lengths": [3, 2, 4, 3, 1], "row_offsets": [0, 2, 3, 5]}
+    mapped = load_or_build_rows(tmp_path, [1], iter(parts))
+    for rows in (join_rows(parts), mapped, load_or_build_rows(tmp_path, [1], None)):  # the last time they are there
+        assert {name: getattr(rows, name).tolist() for name in ARRAYS} == expected
+    assert isinstance(mapped.starts, np.memmap) and mapped.row_tokens().tolist() == [5, 4, 4]
+    assert len(load_or_build_rows(tmp_path, [2], iter(parts[:1]))) == 2
+    assert len(join_rows([])) == len(load_or_build_rows(tmp_path, [3], iter([]))) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("starts.bin", lambda path: path.write_bytes(path.read_bytes()[:-8]), "starts.bin has 16 bytes in place of 24"),
+        ("lengths.bin", lambda path: path.unlink(), "lengths.bin cannot be read (No such file or directory)"),
+        ("rows.json", lambda path: path.write_text("{"), "rows.json is damaged"),
+        ("rows.json", lambda path: path.write_text("[]"), "rows.json is damaged"),
+    ],
+)
+def test_damaged_rows_are_laid_anew_with_a_line(tmp_path, caplog, name, damage, words):
+    rows = Rows(np.array([0, 3, 5]), np.array([3, 2, 4]), np.array([0, 2, 3]))
+    load_or_build_rows(tmp_path, [1], [rows])
+    (folder,) = tmp_path.glob("rows-*")
+    damage(folder / name)
+    assert load_or_build_rows(tmp_path, [1], [rows]).lengths.tolist() == [3, 2, 4]
+    assert words in caplog.text and "it is built anew" in caplog.text

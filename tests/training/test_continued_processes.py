@@ -144,7 +144,7 @@ def test_one_process_divides_nothing_and_says_so(mlm_words, tmp_path, monkeypatc
 def test_other_rows_in_a_step_go_on_by_steps_and_it_is_told(folder):
     """Behind step 5 of 8 rows, 39 rows in, a step has 16: it goes on as behind 5 such steps, two epochs and 16 in."""
     (first, *_) = steps_of(folder, "other rows, continued", 1)
-    assert first == [[2, row] for row in epoch_order(31, seed=42, epoch=2)[16:].tolist()]
+    assert first == [[2, row] for row in epoch_order(31, seed=42, epoch=2)[16:31].tolist()]
     said = (folder / "said").read_text()
     assert (
         "had come to row 8 of epoch 1, and goes on behind step 5 at row 16 of epoch 2, so that 39 rows are passed"

@@ -8,10 +8,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from safetensors.torch import load_file
 from transformers import TrainerState
 
+from pair_pkg.data.arrays import create_npy
 from pair_pkg.errors import EXIT_DISK_FULL, is_disk_full, run_door
 from pair_pkg.records import read_record
 from pair_pkg.stages import adapt, exporting, finetune
@@ -111,7 +113,7 @@ def small_disk(tmp_path):
 
     yield mount
     for folder in mounted:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("share", [0.15, 0.4, 0.65, 0.9])
@@ -123,6 +125,27 @@ def test_a_disk_that_is_really_too_small(words, mlm_words, small_disk, tmp_path,
     folder = small_disk(int(saved * (1 + share)) + 24) / "out"
     capfd.readouterr()
     assert_told(run_door(adapt.main, mlm_words(folder, *SETTINGS)), folder, capfd)
+
+
+@pytest.mark.parametrize("kilobytes", [8, 16, 24, 40])
+def test_a_token_cache_without_room(mlm_words, small_disk, tmp_path, capfd, kilobytes):
+    """Ids, word starts and rows take more than 40 kB; nothing half-built stays."""
+    cache = small_disk(kilobytes)
+    words = mlm_words(tmp_path / "out", *SETTINGS, f"--token_cache_dir={cache}")
+    assert run_door(adapt.main, words) == EXIT_DISK_FULL
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "the disk is full: free some space" in errors[0]
+    assert not [path for path in cache.rglob("*") if path.name.endswith((".building", ".lock"))]
+    subprocess.run(["mount", "-o", "remount,size=9m", str(cache)], check=True)
+    assert run_door(adapt.main, words) == 0
+
+
+def test_a_mapped_file_is_refused_that_a_disk_has_no_room_for(small_disk):
+    """numpy's own is made, and whoever fills it is killed."""
+    folder = small_disk(100)
+    assert len(np.lib.format.open_memmap(folder / "hole.npy", "w+", np.float32, (100_000,))) == 100_000
+    with pytest.raises(OSError, match="No space left"):
+        create_npy(folder / "whole.npy", np.dtype(np.float32), (100_000,))
 
 
 # The room that a run needs, asked for before its first step.

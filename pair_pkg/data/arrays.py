@@ -1,0 +1,36 @@
+"""Arrays in files that the disk has room for: a full disk is an ``OSError`` with its number, and no end of a process.
+
+Who writes through a mapped file into a part that has no room yet, as those are that numpy makes, is killed (SIGBUS).
+"""
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+ZEROS = memoryview(bytes(1 << 20))
+
+
+def append(file: IO[bytes], values: np.ndarray) -> None:
+    """Write an array's bytes; ``ndarray.tofile`` would tell of a full disk without the number of the error."""
+    file.write(np.ascontiguousarray(values).data)
+
+
+def append_zeros(file: IO[bytes], num_bytes: int) -> None:
+    """Write so many bytes of zero, so that there is room for what is written over them."""
+    while num_bytes > 0:
+        num_bytes -= file.write(ZEROS[:num_bytes])
+    file.flush()
+
+
+def write_npy_head(file: IO[bytes], dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    """Begin an npy file whose numbers are still to be written."""
+    np.lib.format.write_array_header_1_0(file, {"descr": dtype.str, "fortran_order": False, "shape": shape})
+
+
+def create_npy(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """An npy file of zeros, mapped for writing."""
+    with open(path, "wb") as file:
+        write_npy_head(file, dtype, shape)
+        append_zeros(file, dtype.itemsize * int(np.prod(shape)))
+    return np.lib.format.open_memmap(path, mode="r+")

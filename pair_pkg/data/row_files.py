@@ -1,0 +1,74 @@
+"""The rows of a token store on disk, beside it: laid once, memory-mapped ever after.
+
+A folder ``rows-<fingerprint>`` in that of the store holds the arrays of ``Rows`` as ``starts.bin``, ``lengths.bin`` and
+``row_offsets.bin``, int64 each, and their lengths in ``rows.json``. It is whole as the store is: flushed, then renamed.
+"""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pair_pkg.data.arrays import append
+from pair_pkg.data.once import build_once
+from pair_pkg.data.rows import Rows
+from pair_pkg.records import fingerprint, read_json, write_json
+
+ARRAYS = tuple(field.name for field in fields(Rows))
+COUNTS_NAME = "rows.json"
+DTYPE = np.dtype(np.int64)
+
+
+def load_or_build_rows(store_dir: Path, settings: Any, parts: Iterable[Rows]) -> Rows:
+    """The rows that ``settings`` lay over a store: ``parts``, one after the other, which are asked for only once.
+
+    Damaged ones are laid anew, with a warning.
+    """
+    folder = store_dir / f"rows-{fingerprint(settings)}"
+    build_once(folder, partial(_write, parts), find_damage=_find_damage)
+    counts = read_json(folder / COUNTS_NAME)
+    return Rows(*(
+        np.memmap(_path(folder, name), dtype=DTYPE, mode="r") if counts[name] else np.empty(0, DTYPE)
+        for name in ARRAYS
+    ))  # fmt: skip
+
+
+def _write(parts: Iterable[Rows], folder: Path) -> None:
+    folder.mkdir()
+    counts = dict.fromkeys(ARRAYS, 0)
+    with ExitStack() as files:
+        file_of = {name: files.enter_context(open(_path(folder, name), "wb")) for name in ARRAYS}
+
+        def add(name: str, values: np.ndarray) -> None:
+            append(file_of[name], values.astype(DTYPE, copy=False))
+            counts[name] += len(values)
+
+        add("row_offsets", np.zeros(1, DTYPE))
+        for part in parts:
+            add("row_offsets", part.row_offsets[1:] + counts["starts"])
+            add("starts", part.starts)
+            add("lengths", part.lengths)
+    write_json(folder / COUNTS_NAME, counts)
+
+
+def _find_damage(folder: Path) -> str | None:
+    """What is wrong with rows on disk, in words; None where each file is as long as it should be."""
+    try:
+        counts = read_json(folder / COUNTS_NAME)
+        for name in ARRAYS:
+            size, expected = _path(folder, name).stat().st_size, counts[name] * DTYPE.itemsize
+            if size != expected:
+                return f"{_path(folder, name).name} has {size:,} bytes in place of {expected:,}"
+        return None
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
+    except Exception as error:  # another shape
+        return f"{COUNTS_NAME} is damaged ({error})"
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.bin"

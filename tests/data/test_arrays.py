@@ -1,0 +1,38 @@
+"""Arrays in files: the bytes of numpy's own, and a full disk is an error with its number."""
+
+import errno
+import io
+import os
+
+import numpy as np
+import pytest
+
+from pair_pkg.data.arrays import append, append_zeros, create_npy, write_npy_head
+
+
+def test_arrays_are_appended():
+    file = io.BytesIO()
+    write_npy_head(file, np.dtype(np.int64), (5,))
+    for part in (np.arange(6)[::2], np.empty(0, np.int64), np.array([7, 9])):
+        append(file, part)
+    file.seek(0)
+    assert np.load(file).tolist() == [0, 2, 4, 7, 9]
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (700_000,), (0, 4)])
+def test_a_created_file_is_zeros_and_has_all_its_blocks(tmp_path, shape):
+    values = create_npy(tmp_path / "a.npy", np.dtype(np.float32), shape)
+    assert values.shape == shape and not values.any()
+    state = (tmp_path / "a.npy").stat()
+    assert state.st_blocks * 512 >= state.st_size
+    values[...] = 2
+    values.flush()
+    assert (np.load(tmp_path / "a.npy") == 2).all()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
+@pytest.mark.parametrize("write", [lambda file: append(file, np.zeros(1 << 20)), lambda file: append_zeros(file, 9)])
+def test_a_full_disk_has_its_number(write):
+    with open("/dev/full", "wb", buffering=0) as full, pytest.raises(OSError) as error:
+        write(full)
+    assert error.value.errno == errno.ENOSPC

@@ -1,6 +1,7 @@
 """A changed setting of a run that goes on is refused by name, old -> new, or allowed key by key: every key there is."""
 
 import dataclasses
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from pair_pkg.training.arguments import StageTrainingArguments
 from pair_pkg.training.checkpoints import DECISIVE_ARGUMENTS, RUNNING, Opened
 
 # Key of the identity, and the words that change it ({other}: a folder of files that differ).
+BEST = "--load_best_model_at_end --metric_for_best_model=loss"
 SHARED = [
     ("model", "--model_name_or_path={other}/same"), ("model_fingerprint", "--model_name_or_path={other}/weights"),
     ("tokenizer", "--tokenizer_name={other}/tokenizer"), ("hidden_dropout_prob", "--hidden_dropout_prob=0.2"),
@@ -35,6 +37,7 @@ SHARED = [
     ("max_seq_length", "--max_seq_length=32"), ("layer_decay", "--layer_decay=0.9"),
     ("freeze_layers", "--freeze_layers=1"), ("lora_rank", "--lora_rank=2"),
     ("lora_alpha", "--lora_rank=2 --lora_alpha=3"), ("lora_dropout", "--lora_rank=2 --lora_dropout=0.1"),
+    ("load_best_model_at_end", f"{BEST} --save_strategy=epoch --eval_strategy=epoch"),
 ]  # fmt: skip
 PAIR = "--pair_file {other}/pairs.tsv"
 STAGE_1 = [
@@ -183,3 +186,25 @@ def test_every_flag_of_ours_is_swept_or_known_to_decide_on_nothing(stage):
     ours = {item.name for kind in module.FLAG_TYPES for item in dataclasses.fields(kind)} - librarys
     swept = {word.partition("=")[0].removeprefix("--") for _, more in changes for word in more.split()}
     assert ours - swept - INDIFFERENT == set()
+
+
+@pytest.mark.parametrize(
+    "more",
+    ["--metric_for_best_model=perplexity", "--greater_is_better=true", "--eval_steps=4", "--save_steps=8",
+     "--save_strategy=epoch --eval_strategy=epoch"],
+)  # fmt: skip
+def test_what_chooses_the_best_model_decides_on_the_result_where_it_is_loaded(more, mlm_words, tmp_path, monkeypatch):
+    identities = []
+
+    def note(args, identity, replace_other):
+        identities.append(identity.get("load_best_model_at_end"))
+        raise Seen
+
+    monkeypatch.setattr(adapt, "open_stage", note)
+    common = "--eval_strategy=steps --eval_steps=2 --save_strategy=steps --save_steps=4 --metric_for_best_model=loss"
+    words = mlm_words(tmp_path / "out", *common.split())
+    more = more.split()
+    for best, given in itertools.product(([], ["--load_best_model_at_end"]), ([], more)):
+        with pytest.raises(Seen):
+            adapt.main([*words, *best, *given])
+    assert identities[:2] == [None, None] and None not in identities[2:] and identities[2] != identities[3]

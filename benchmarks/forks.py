@@ -4,6 +4,7 @@ What it does at the moment it tells by marks in a file, so that it can be hit in
 """
 
 import os
+import signal
 import sys
 import time
 import traceback
@@ -119,6 +120,8 @@ class Fork:
         status = 1
         try:
             os.setpgid(0, 0)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in a program of its own, not as this one obeys them
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             log = os.open(self.log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
             os.dup2(log, 1)
             os.dup2(log, 2)

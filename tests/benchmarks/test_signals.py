@@ -18,6 +18,7 @@ from benchmarks.signals import (
     draw_cases,
     signal_and_continue,
 )
+from pair_pkg.interrupts import obey_signals
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="orphans are found by prctl, which Linux has")
 
@@ -45,6 +46,7 @@ def test_a_signalled_run_saves_and_continues_to_the_same_end(tmp_path):
 
 @pytest.mark.slow
 def test_without_handlers_a_signal_is_not_obeyed(tmp_path):
-    """The control."""
-    verdicts = signal_and_continue(CONTROL, tmp_path, cases_of(TRAINING), seed=3)
+    """The control, started by a program that obeys signals itself, as the command does."""
+    with obey_signals():
+        verdicts = signal_and_continue(CONTROL, tmp_path, cases_of(TRAINING), seed=3)
     assert [verdict.faults["exit status"] for verdict in verdicts] == ["-15"]

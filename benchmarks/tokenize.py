@@ -75,7 +75,10 @@ def build_store_of_file(path: str, tokenizer: PreTrainedTokenizerFast, cache_dir
         cache_dir,
         fingerprint_files([path]),
         tokenizer,
-        lambda: (document.text for document in clean_documents(read_documents([Path(path)]), audit)),
+        lambda: (
+            document.text
+            for document in clean_documents(read_documents([Path(path)]), audit, digest_dir=Path(cache_dir))
+        ),
         lambda: asdict(audit),
         quiet=True,
     )

@@ -1,14 +1,29 @@
-"""Arrays in files that the disk has room for: a full disk is an ``OSError`` with its number, and no end of a process.
+"""Arrays in files: mapped for reading, and written so that a full disk is an ``OSError`` with its number.
 
-Who writes through a mapped file into a part that has no room yet, as those are that numpy makes, is killed (SIGBUS).
+Who writes through a mapped file into a part that has no room yet, as those are that numpy makes, is killed (SIGBUS). So
+room is taken by zeros first, which file systems that compress or copy on write need not keep.
 """
 
+import mmap
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
 ZEROS = memoryview(bytes(1 << 20))
+
+
+class MappedArray(np.memmap):
+    """A whole file of numbers; another process that is sent it maps the file too, where numpy would send a copy."""
+
+    def __reduce__(self) -> Any:
+        is_whole = isinstance(self.base, mmap.mmap) and self.ndim == 1
+        return (map_array, (Path(str(self.filename)), self.dtype)) if is_whole else super().__reduce__()
+
+
+def map_array(path: Path, dtype: np.dtype) -> np.ndarray:
+    """The numbers of a file, (N,), mapped and not read."""
+    return MappedArray(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
 
 
 def append(file: IO[bytes], values: np.ndarray) -> None:

@@ -79,9 +79,9 @@ def clean_documents(
 ) -> Iterator[Document]:
     """Strip surrounding whitespace, drop empty documents and exact duplicates, count everything in ``audit``.
 
-    Duplicates are told by 64 bits of BLAKE2b, in ``digest_dir`` on the disk where they are many: among 10 million
-    different documents the chance that one is lost to a collision is 3 in a million. Raises ``InputError`` with the
-    place at a lone surrogate.
+    Duplicates are told by 64 bits of BLAKE2b, which lie on the disk in ``digest_dir`` where it is given: among 10
+    million different documents the chance that one is lost to a collision is 3 in a million. Raises ``InputError`` with
+    the place at a lone surrogate.
     """
     seen = DigestSet(digest_dir)
     for document in documents:

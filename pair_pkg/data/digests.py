@@ -1,4 +1,4 @@
-"""A growing set of 64-bit numbers whose memory is that of its recent ones; the others lie in a file without a name."""
+"""A growing set of 64-bit numbers; with a folder its memory is that of the recent ones, the others lie on the disk."""
 
 import mmap
 import tempfile
@@ -7,16 +7,16 @@ from pathlib import Path
 
 from pair_pkg.data.arrays import append_zeros
 
-MOST_RECENT = 65_536  # numbers that are in memory
+MOST_RECENT = 65_536  # numbers that are in memory where there is a folder
 FREE = 0  # what a place of the table holds that no number has
 
 
 class DigestSet:
-    """Numbers below 2**64: the recent ones in a set, the others in a table of open addressing on the disk.
+    """Numbers below 2**64: in a set, and with ``folder`` the older ones in a table of open addressing on the disk.
 
-    The table has 12 to 24 bytes a number, lies in ``folder`` (unset: the system's for temporary files) and is gone with
-    the set. The kernel keeps as much of it in memory as there is room for. Digests are evenly spread, so a number's
-    lowest bits are its place. Raises ``OSError`` where the disk is full.
+    The table has 12 to 24 bytes a number, lies in a file without a name, and is gone with the set. The kernel keeps as
+    much of it in memory as there is room for. Digests are evenly spread, so a number's lowest bits are its place.
+    Raises ``OSError`` where the disk is full.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -34,7 +34,7 @@ class DigestSet:
     def add(self, digest: int) -> None:
         """Put in a number that is not there yet."""
         self._recent.add(digest)
-        if len(self._recent) > MOST_RECENT:
+        if self._folder is not None and len(self._recent) > MOST_RECENT:
             stored = self._recent - {FREE}
             self._grow(self._num_stored + len(stored))
             self._store(stored)

@@ -1,7 +1,8 @@
 """The rows of a token store on disk, beside it: laid once, memory-mapped ever after.
 
-A folder ``rows-<fingerprint>`` in that of the store holds the arrays of ``Rows`` as ``starts.bin``, ``lengths.bin`` and
-``row_offsets.bin``, int64 each, and their lengths in ``rows.json``. It is whole as the store is: flushed, then renamed.
+A folder ``rows-<fingerprint>`` holds the arrays of ``Rows`` as ``starts.bin``, ``lengths.bin`` and ``row_offsets.bin``,
+int64 each, and their lengths in ``rows.json``. It is whole as the store is: flushed, then renamed. A store's name tells
+its content, so the rows of one that is built anew stay right.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pair_pkg.data.arrays import append
+from pair_pkg.data.arrays import append, map_array
+from pair_pkg.data.draws import PART
 from pair_pkg.data.once import build_once
 from pair_pkg.data.rows import Rows
 from pair_pkg.records import fingerprint, read_json, write_json
@@ -21,6 +23,7 @@ from pair_pkg.records import fingerprint, read_json, write_json
 ARRAYS = tuple(field.name for field in fields(Rows))
 COUNTS_NAME = "rows.json"
 DTYPE = np.dtype(np.int64)
+LAYOUT = 1  # how documents become rows: with another way of splitting, cutting or packing comes another number
 
 
 def load_or_build_rows(store_dir: Path, settings: Any, parts: Iterable[Rows]) -> Rows:
@@ -28,13 +31,9 @@ def load_or_build_rows(store_dir: Path, settings: Any, parts: Iterable[Rows]) ->
 
     Damaged ones are laid anew, with a warning.
     """
-    folder = store_dir / f"rows-{fingerprint(settings)}"
+    folder = store_dir.with_name(f"rows-{fingerprint([store_dir.name, LAYOUT, PART, settings])}")
     build_once(folder, partial(_write, parts), find_damage=_find_damage)
-    counts = read_json(folder / COUNTS_NAME)
-    return Rows(*(
-        np.memmap(_path(folder, name), dtype=DTYPE, mode="r") if counts[name] else np.empty(0, DTYPE)
-        for name in ARRAYS
-    ))  # fmt: skip
+    return Rows(*(map_array(_path(folder, name), DTYPE) for name in ARRAYS))
 
 
 def _write(parts: Iterable[Rows], folder: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pair_pkg.data.arrays import append, write_npy_head
+from pair_pkg.data.arrays import append, map_array, write_npy_head
 from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.once import build_once
 from pair_pkg.data.word_processes import tokenize_chunks
@@ -126,10 +126,8 @@ def open_cache(cache_dir: str | Path) -> Path:
 def load_store(store_dir: Path) -> TokenStore:
     """Map a store into memory; nothing is read until it is used."""
     meta = read_json(store_dir / STORE_NAME)
-    ids, word_starts = (
-        np.memmap(store_dir / name, dtype=dtype, mode="r") if meta["accounting"]["tokens"] else np.empty(0, dtype)
-        for name, dtype in (("ids.bin", meta["dtype"]), ("word_starts.bin", "bool"))
-    )
+    ids = map_array(store_dir / "ids.bin", np.dtype(meta["dtype"]))
+    word_starts = map_array(store_dir / "word_starts.bin", np.dtype(bool))
     offsets = np.load(store_dir / "offsets.npy", mmap_mode="r")
     return TokenStore(ids, word_starts, offsets, meta["accounting"], store_dir)
 

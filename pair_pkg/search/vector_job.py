@@ -226,7 +226,7 @@ def _save_part(vectors: np.ndarray, audit: EncodingAudit, path: Path) -> None:
 
 
 def refuse_without_room(folder: Path, num_bytes: int) -> None:
-    """Raise ``InputError`` where a disk cannot take so much: a full one would kill who writes to a memory map."""
+    """Raise ``InputError`` where a disk cannot take so much: told before the first vector is encoded."""
     free = shutil.disk_usage(folder).free
     if free < num_bytes:
         raise InputError(f"{folder}: {num_bytes / 2**30:.1f} GiB are needed and {free / 2**30:.1f} free; make room")

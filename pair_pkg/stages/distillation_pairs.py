@@ -121,7 +121,7 @@ def _mine(
     if (read_record(folder) or {}).get("identity") != identity or not (folder / CANDIDATES_NAME).is_file():
         for name in (CANDIDATES_NAME, SCORES_NAME):
             (folder / name).unlink(missing_ok=True)
-        candidates, counts = _find_candidates(flags, given, student)
+        candidates, counts = _find_candidates(flags, given, student, folder)
         _write_table(folder / CANDIDATES_NAME, [SENTENCE1, SENTENCE2, SOURCE, SPLIT], (
             (pair.sentence1, pair.sentence2, pair.source, pair.split) for pair in candidates
         ))  # fmt: skip
@@ -152,7 +152,7 @@ def _mine(
 
 
 def _find_candidates(
-    flags: DistillationFlags, given: dict[str, Pairs], student: SentenceEncoder
+    flags: DistillationFlags, given: dict[str, Pairs], student: SentenceEncoder, folder: Path
 ) -> tuple[list[Candidate], dict[str, Any]]:
     asked, seed = flags.distillation, flags.stage2.pairs.split_seed
     audit = CorpusAudit()
@@ -160,7 +160,7 @@ def _find_candidates(
     read = read_documents(files, text_column=asked.text_column, document_per=asked.document_per)
     taken = {normalize_text(text) for pairs in given.values() for text in pairs.texts()}
     sentences = sample_sentences(
-        (document.text for document in clean_documents(read, audit)),
+        (document.text for document in clean_documents(read, audit, digest_dir=folder)),
         asked.max_sentences,
         seed,
         excluded=taken,

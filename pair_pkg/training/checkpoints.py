@@ -24,9 +24,7 @@ DECISIVE_ARGUMENTS = (
     "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor",
     "bf16", "fp16", "seed", "data_seed", "neftune_noise_alpha", "optim_target_modules",
 )  # fmt: skip
-CHOOSING_ARGUMENTS = (
-    "metric_for_best_model", "greater_is_better", "eval_strategy", "eval_steps", "save_strategy", "save_steps",
-)  # fmt: skip
+CHOOSING_ARGUMENTS = ("metric_for_best_model", "greater_is_better", "eval_strategy", "save_strategy", "eval_delay")
 RUNNING, FINISHED = "running", "finished"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 MODEL_FILES = ("config.json", "*.safetensors", "*.bin", "checkpoint-*")
@@ -45,7 +43,8 @@ def decisive_arguments(args: TrainingArguments) -> dict[str, Any]:
     values = {**args.to_dict(), "world_size": args.world_size}
     decisive = {name: values[name] for name in DECISIVE_ARGUMENTS if name in values}
     if args.load_best_model_at_end:  # the weights are then those of one evaluation among others
-        decisive["load_best_model_at_end"] = [values[name] for name in CHOOSING_ARGUMENTS]
+        by_steps = [values[f"{what}_steps"] for what in ("eval", "save") if values[f"{what}_strategy"] == "steps"]
+        decisive["load_best_model_at_end"] = [*(values[name] for name in CHOOSING_ARGUMENTS), *by_steps]
     owner = state_owner(args)
     return decisive | ({OWNER: owner} if owner else {})
 

@@ -3,12 +3,22 @@
 from itertools import chain, islice
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pair_pkg.data import draws
 from pair_pkg.data.batches import FROZEN, EvaluationSampler, Item, TrainSampler
 
 NUM_ROWS = 53  # three steps of 16 and a rest of 5
+
+
+@pytest.fixture(autouse=True, scope="module", params=[draws.PART, 7])
+def part(request):
+    """All rows are shuffled at once, or eight parts of them one after the other."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draws, "PART", request.param)
+        yield
 
 
 def optimizer_steps(batch_size, accumulation=1, num_processes=1, epoch=0, seed=3):

@@ -1,5 +1,7 @@
+import os
 import random
 import tracemalloc
+from pathlib import Path
 
 import pytest
 
@@ -7,10 +9,11 @@ from pair_pkg.data import digests
 from pair_pkg.data.digests import DigestSet
 
 
-def test_every_number_is_found_and_no_other(monkeypatch):
+@pytest.mark.parametrize("is_on_disk", [False, True])
+def test_every_number_is_found_and_no_other(monkeypatch, tmp_path, is_on_disk):
     monkeypatch.setattr(digests, "MOST_RECENT", 10)
     draw = random.Random(1)
-    seen, ours = set(), DigestSet()
+    seen, ours = set(), DigestSet(tmp_path if is_on_disk else None)
     for _ in range(3_000):
         number = draw.choice([0, 2**64 - 1, draw.getrandbits(8), draw.getrandbits(64)])
         assert (number in ours) == (number in seen)
@@ -32,11 +35,12 @@ def test_its_memory_is_that_of_the_recent_ones(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full, which Linux has")
 def test_a_full_disk_is_an_error_and_no_end_of_the_process(monkeypatch):
     monkeypatch.setattr(digests, "MOST_RECENT", 10)
     with open("/dev/full", "r+b", buffering=0) as full:
         monkeypatch.setattr(digests.tempfile, "TemporaryFile", lambda dir: full)
-        ours = DigestSet()
+        ours = DigestSet(Path())
         with pytest.raises(OSError, match="No space left"):
             for number in range(11):
                 ours.add(number)

@@ -155,12 +155,14 @@ def test_rows_of_parts_are_joined_in_memory_and_on_disk(tmp_path):
         Rows(np.array([9, 12]), np.array([3, 1]), np.array([0, 2])),
     ]
     expected = {"starts": [0, 3, 5, 9, 12], "lengths": [3, 2, 4, 3, 1], "row_offsets": [0, 2, 3, 5]}
-    mapped = load_or_build_rows(tmp_path, [1], iter(parts))
-    for rows in (join_rows(parts), mapped, load_or_build_rows(tmp_path, [1], None)):  # the last time they are there
+    store = tmp_path / "tokens-1"
+    mapped = load_or_build_rows(store, [1], iter(parts))
+    for rows in (join_rows(parts), mapped, load_or_build_rows(store, [1], None)):  # the last time they are there
         assert {name: getattr(rows, name).tolist() for name in ARRAYS} == expected
     assert isinstance(mapped.starts, np.memmap) and mapped.row_tokens().tolist() == [5, 4, 4]
-    assert len(load_or_build_rows(tmp_path, [2], iter(parts[:1]))) == 2
-    assert len(join_rows([])) == len(load_or_build_rows(tmp_path, [3], iter([]))) == 0
+    assert len(load_or_build_rows(store, [2], iter(parts[:1]))) == 2
+    assert len(load_or_build_rows(tmp_path / "tokens-2", [1], iter(parts[:1]))) == 2
+    assert len(join_rows([])) == len(load_or_build_rows(store, [3], iter([]))) == 0
 
 
 @pytest.mark.parametrize(
@@ -174,8 +176,9 @@ def test_rows_of_parts_are_joined_in_memory_and_on_disk(tmp_path):
 )
 def test_damaged_rows_are_laid_anew_with_a_line(tmp_path, caplog, name, damage, words):
     rows = Rows(np.array([0, 3, 5]), np.array([3, 2, 4]), np.array([0, 2, 3]))
-    load_or_build_rows(tmp_path, [1], [rows])
+    store = tmp_path / "tokens-1"
+    load_or_build_rows(store, [1], [rows])
     (folder,) = tmp_path.glob("rows-*")
     damage(folder / name)
-    assert load_or_build_rows(tmp_path, [1], [rows]).lengths.tolist() == [3, 2, 4]
+    assert load_or_build_rows(store, [1], [rows]).lengths.tolist() == [3, 2, 4]
     assert words in caplog.text and "it is built anew" in caplog.text

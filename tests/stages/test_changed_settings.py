@@ -190,8 +190,8 @@ def test_every_flag_of_ours_is_swept_or_known_to_decide_on_nothing(stage):
 
 @pytest.mark.parametrize(
     "more",
-    ["--metric_for_best_model=perplexity", "--greater_is_better=true", "--eval_steps=4", "--save_steps=8",
-     "--save_strategy=epoch --eval_strategy=epoch"],
+    ["--metric_for_best_model=perplexity", "--greater_is_better=true", "--eval_steps=4", "--eval_delay=2",
+     "--save_steps=8", "--save_strategy=epoch --eval_strategy=epoch"],
 )  # fmt: skip
 def test_what_chooses_the_best_model_decides_on_the_result_where_it_is_loaded(more, mlm_words, tmp_path, monkeypatch):
     identities = []

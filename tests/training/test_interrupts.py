@@ -12,6 +12,7 @@ import psutil
 import pytest
 from transformers import TrainerCallback
 
+from pair_pkg.data import draws, row_files, rows
 from pair_pkg.errors import EXIT_INTERRUPTED, run_door
 from pair_pkg.interrupts import Interrupted, deferred, obey_signals, was_signalled
 from pair_pkg.records import read_json, read_record
@@ -176,6 +177,16 @@ def test_a_run_that_is_interrupted_again_and_again_ends_the_same(run, same_end):
         assert run("cut", STEPS, event, count, send(signal.SIGINT)) == EXIT_INTERRUPTED
     assert run("cut", STEPS) == 0
     same_end(STEPS)
+
+
+def test_a_run_over_parts_of_rows_continues_bit_equal(run, same_end, monkeypatch):
+    """Large corpora are split, cut and shuffled in parts; here seven documents, windows or rows are one."""
+    for module in (draws, rows, row_files):
+        monkeypatch.setattr(module, "PART", 7)
+    flags = (*STEPS, "--seed=5")
+    assert run("cut", flags, "on_step_begin", 4) == EXIT_INTERRUPTED
+    assert run("cut", flags) == 0
+    same_end(flags)
 
 
 def test_without_the_epochs_unfinished_duties_the_logs_differ(run, same_end, monkeypatch):

@@ -33,6 +33,15 @@ def format_value(name: str, value: float | None) -> str:
     return format_share(value) if name in PERCENT_METRICS else f"{value:.3f}"
 
 
+def format_p_value(value: float) -> str:
+    """The p-value of a test, which is never 0.
+
+    >>> format_p_value(0.0193), format_p_value(2e-39)
+    ('p = 0.019', 'p < 0.001')
+    """
+    return f"p = {value:.3f}" if value >= 0.001 else "p < 0.001"
+
+
 def format_share(value: float) -> str:
     """A share of a whole.
 

@@ -20,6 +20,7 @@ from pair_pkg.pairs.decision import load_decision
 from pair_pkg.pairs.metrics import format_accuracy
 from pair_pkg.records import read_json, read_record, write_json
 from pair_pkg.report.evaluation import answer_metric
+from pair_pkg.report.numbers import format_p_value
 from pair_pkg.report.plots import plot_comparison
 from pair_pkg.report.statistics import Difference, McNemar, Verdict, compare_metrics, mcnemar_exact, verdict
 from pair_pkg.report.tables import comparison_table, format_table
@@ -220,7 +221,7 @@ def _print_answer(
         if test:
             announce(
                 f"McNemar, {name}: {test.only_base} pairs right with the base only, {test.only_adapted} with the "
-                f"adapted only, p = {test.p_value:.3f}"
+                f"adapted only, {format_p_value(test.p_value)}"
             )
     before, after = _perplexity(stage1, before=True), _perplexity(stage1)
     if before and after:

@@ -10,7 +10,7 @@ from pathlib import Path
 from pair_pkg import __version__
 from pair_pkg.errors import InputError
 from pair_pkg.pairs.metrics import format_accuracy
-from pair_pkg.report.numbers import format_change, metric_title
+from pair_pkg.report.numbers import format_change, format_p_value, metric_title
 from pair_pkg.report.page import Answer, Block, Chart, Charts, Page, Section, Table, Text, Tile, render_page
 from pair_pkg.report.plots import draw_comparison
 from pair_pkg.report.statistics import HELPED, HURT, Difference
@@ -132,7 +132,7 @@ def _comparison_blocks(folder: PipelineFolder) -> list[Block]:
             blocks.append(
                 Text(
                     f"McNemar's exact test, {name}: {test['only_base']} pairs right with the base only, "
-                    f"{test['only_adapted']} with the adapted only, p = {test['p_value']:.3f}."
+                    f"{test['only_adapted']} with the adapted only, {format_p_value(test['p_value'])}."
                 )
             )
     both = {name: folder.parts[name] for name in (BASE, ADAPTED) if name in folder.parts}

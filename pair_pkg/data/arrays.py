@@ -5,6 +5,7 @@ room is taken by zeros first, which file systems that compress or copy on write 
 """
 
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,15 @@ class MappedArray(np.memmap):
 def map_array(path: Path, dtype: np.dtype) -> np.ndarray:
     """The numbers of a file, (N,), mapped and not read."""
     return MappedArray(path, dtype, "r") if path.stat().st_size else np.empty(0, dtype)
+
+
+def find_wrong_size(folder: Path, num_bytes: Mapping[str, int]) -> str | None:
+    """Which file of a folder is not as long as it should be, in words; ``OSError`` where one cannot be read."""
+    for name, expected in num_bytes.items():
+        size = (folder / name).stat().st_size
+        if size != expected:
+            return f"{name} has {size:,} bytes in place of {expected:,}"
+    return None
 
 
 def append(file: IO[bytes], values: np.ndarray) -> None:

@@ -67,7 +67,7 @@ class TrainSampler(Sampler[list[Item]]):
 
 
 def epoch_order(num_rows: int, seed: int, epoch: int) -> Shuffled:
-    """The rows of an epoch in the order of training."""
+    """The rows of an epoch in the order of training, (R,), read by slices."""
     return Shuffled(num_rows, [seed, epoch])
 
 

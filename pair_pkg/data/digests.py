@@ -25,9 +25,6 @@ class DigestSet:
         self._table = memoryview(b"").cast("Q")  # as many places as a power of two; of three, two are taken at most
         self._num_stored = 0
 
-    def __len__(self) -> int:
-        return self._num_stored + len(self._recent)
-
     def __contains__(self, digest: int) -> bool:
         return digest in self._recent or (self._num_stored > 0 and self._table[self._place(digest)] == digest != FREE)
 

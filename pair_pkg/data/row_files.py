@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pair_pkg.data.arrays import append, map_array
+from pair_pkg.data.arrays import append, find_wrong_size, map_array
 from pair_pkg.data.draws import PART
 from pair_pkg.data.once import build_once
 from pair_pkg.data.rows import Rows
@@ -33,14 +33,14 @@ def load_or_build_rows(store_dir: Path, settings: Any, parts: Iterable[Rows]) ->
     """
     folder = store_dir.with_name(f"rows-{fingerprint([store_dir.name, LAYOUT, PART, settings])}")
     build_once(folder, partial(_write, parts), find_damage=_find_damage)
-    return Rows(*(map_array(_path(folder, name), DTYPE) for name in ARRAYS))
+    return Rows(*(map_array(folder / _file(name), DTYPE) for name in ARRAYS))
 
 
 def _write(parts: Iterable[Rows], folder: Path) -> None:
     folder.mkdir()
     counts = dict.fromkeys(ARRAYS, 0)
     with ExitStack() as files:
-        file_of = {name: files.enter_context(open(_path(folder, name), "wb")) for name in ARRAYS}
+        file_of = {name: files.enter_context(open(folder / _file(name), "wb")) for name in ARRAYS}
 
         def add(name: str, values: np.ndarray) -> None:
             append(file_of[name], values.astype(DTYPE, copy=False))
@@ -58,16 +58,12 @@ def _find_damage(folder: Path) -> str | None:
     """What is wrong with rows on disk, in words; None where each file is as long as it should be."""
     try:
         counts = read_json(folder / COUNTS_NAME)
-        for name in ARRAYS:
-            size, expected = _path(folder, name).stat().st_size, counts[name] * DTYPE.itemsize
-            if size != expected:
-                return f"{_path(folder, name).name} has {size:,} bytes in place of {expected:,}"
-        return None
+        return find_wrong_size(folder, {_file(name): counts[name] * DTYPE.itemsize for name in ARRAYS})
     except OSError as error:
         return f"{Path(error.filename or folder).name} cannot be read ({error.strerror})"
     except Exception as error:  # another shape
         return f"{COUNTS_NAME} is damaged ({error})"
 
 
-def _path(folder: Path, name: str) -> Path:
-    return folder / f"{name}.bin"
+def _file(name: str) -> str:
+    return f"{name}.bin"

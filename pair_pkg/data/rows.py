@@ -3,7 +3,7 @@
 # D documents, W windows, R rows
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Documents:
-    """All documents of a store, or those of one side of its split, by their numbers."""
+    """All documents of a store, or those of one side of its split (that of training, unless ``is_validation``)."""
 
     total: int
     num_validation: int = 0
@@ -69,8 +69,8 @@ def split_documents(num_documents: int, validation_fraction: float, seed: int) -
     At least one document is drawn where there are two or more.
     """
     num_validation = min(max(round(num_documents * validation_fraction), 1), num_documents - 1)
-    sides = (Documents(num_documents, num_validation, seed, is_validation) for is_validation in (False, True))
-    return next(sides), next(sides)
+    training = Documents(num_documents, num_validation, seed)
+    return training, replace(training, is_validation=True)
 
 
 def cut_windows(offsets: np.ndarray, documents: np.ndarray, max_tokens: int) -> tuple[np.ndarray, np.ndarray]:

@@ -247,12 +247,8 @@ def _python_columns(batch: pa.RecordBatch, place: str) -> list[list[Any]]:
     """The values of each column as Python has them."""
     try:
         return list(batch.to_pydict().values())
-    except (
-        ValueError,
-        OverflowError,
-        LookupError,
-        pa.ArrowException,
-    ) as error:  # a date that no calendar has, a time zone
+    # a date that no calendar has, a time zone of nowhere
+    except (ValueError, OverflowError, LookupError, pa.ArrowException) as error:
         raise InputError(f"{place}: damaged parquet ({one_line(str(error))}); fetch it again") from error
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm.auto import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pair_pkg.data.arrays import append, map_array, write_npy_head
+from pair_pkg.data.arrays import append, find_wrong_size, map_array, write_npy_head
 from pair_pkg.data.chinese import ChineseWords
 from pair_pkg.data.once import build_once
 from pair_pkg.data.word_processes import tokenize_chunks
@@ -138,10 +138,9 @@ def find_damage(store_dir: Path) -> str | None:
         meta = read_json(store_dir / STORE_NAME)
         num_tokens, token_bytes = meta["accounting"]["tokens"], np.dtype(meta["dtype"]).itemsize
         offsets = np.load(store_dir / "offsets.npy", mmap_mode="r")
-        for name, expected in (("ids.bin", num_tokens * token_bytes), ("word_starts.bin", num_tokens)):
-            size = (store_dir / name).stat().st_size
-            if size != expected:
-                return f"{name} has {size:,} bytes in place of {expected:,}"
+        wrong = find_wrong_size(store_dir, {"ids.bin": num_tokens * token_bytes, "word_starts.bin": num_tokens})
+        if wrong:
+            return wrong
         return None if offsets[-1] == num_tokens else f"offsets.npy ends at {offsets[-1]:,} in place of {num_tokens:,}"
     except OSError as error:
         return f"{Path(error.filename or store_dir).name} cannot be read ({error.strerror})"

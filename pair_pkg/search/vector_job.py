@@ -102,9 +102,10 @@ class VectorJob:
         ``settings`` are those of ``encode_texts``: ``batch_tokens``, ``dtype`` and ``on_texts``.
         """
         self._begin()
-        if not self.rows_done:
-            create_npy(self.partial, np.dtype(np.float32), self.shape)
-        out = np.lib.format.open_memmap(self.partial, mode="r+")
+        if self.rows_done:
+            out = np.lib.format.open_memmap(self.partial, mode="r+")
+        else:
+            out = create_npy(self.partial, np.dtype(np.float32), self.shape)
         for number, chunk in self._chunks(documents):
             vectors, audit = self._read_part(number) or self._encode(chunk, **settings)
             chunk.place(vectors, out)
